@@ -1,0 +1,111 @@
+//! The forms that texts must have: hosts, addresses, names of topics, libraries and symbols.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::text::{escaped, quoted};
+
+pub(super) fn not_empty(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        Err("it is empty".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Kafka's rule for names; a pattern is librdkafka's to judge.
+pub(super) fn check_topic(name: &str) -> Result<(), String> {
+    let quoted = quoted(name);
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match name {
+        "" => Err("the name of a topic is empty".into()),
+        "^" => Err("the pattern `^` is empty".into()),
+        "." | ".." => Err(format!("{quoted} cannot be the name of a topic")),
+        _ if name.starts_with('^') => Ok(()),
+        _ if name.len() > 249 => Err(format!(
+            "a topic's name has at most 249 characters, {quoted} has {}",
+            name.len()
+        )),
+        _ => match name.chars().find(|c| !legal(*c)) {
+            Some(',') => Err(format!(
+                "{quoted} is not the name of a topic: several are a list, [a, b]"
+            )),
+            Some(c) => Err(format!(
+                "{quoted} is not the name of a topic: `{}` is not allowed (a pattern begins with `^`)",
+                escaped(&c.to_string())
+            )),
+            None => Ok(()),
+        },
+    }
+}
+
+pub(super) fn check_host(host: &str) -> Result<(), String> {
+    if host.is_empty() {
+        return Err("a host is empty".into());
+    }
+    if host.contains("://") {
+        return Err("a host has no scheme: write `host:port`, and `ssl_config` for TLS".into());
+    }
+    if host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | ';')) {
+        return Err("a host is written `host:port`".into());
+    }
+    let (name, port) = match host.strip_prefix('[') {
+        // an IPv6 address, whose colons are its own
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or("a `[` has no `]`")?;
+            address
+                .parse::<Ipv6Addr>()
+                .map_err(|_| "between `[` and `]` stands an IPv6 address")?;
+            match after {
+                "" => (address, None),
+                _ => (
+                    address,
+                    Some(after.strip_prefix(':').ok_or("after `]` comes `:port`")?),
+                ),
+            }
+        }
+        None => match host.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("an IPv6 address stands in brackets, as in `[::1]:9092`".into());
+            }
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        },
+    };
+    if name.is_empty() {
+        return Err("a host has no name before its port".into());
+    }
+    match port.map(str::parse::<u16>) {
+        None | Some(Ok(1..)) => Ok(()),
+        Some(_) => Err("its port is not a number from 1 to 65535".into()),
+    }
+}
+
+pub(super) fn check_source_address(address: &str) -> Result<(), String> {
+    if address.is_empty() || address.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    if address.parse::<SocketAddr>().is_ok() {
+        return Err("it has a port, which several connections cannot share: give the address alone".into());
+    }
+    Err("expected an IP address such as `192.0.2.7`".into())
+}
+
+pub(super) fn check_library(path: &str) -> Result<(), String> {
+    match path {
+        "" => Err("the library has no name".into()),
+        _ if path.contains('\0') => Err("a path has no NUL character".into()),
+        _ if path.contains("::") => Err("in the long form the symbol is a key of its own, `symbol:`".into()),
+        _ if path.ends_with('/') => Err("it is a directory; name the library in it".into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_symbol(symbol: &str) -> Result<(), String> {
+    let mut chars = symbol.chars();
+    let start = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    if start && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') && symbol.len() <= 255 {
+        Ok(())
+    } else {
+        Err("expected letters, digits and `_`, as in `OrderConsumer`".into())
+    }
+}

@@ -1,0 +1,434 @@
+//! Every setting there is, declared once. To add one: a line here, a field in `types`, a line in `convert`.
+
+use std::time::Duration;
+
+use super::consumer_config::CONFIG;
+use super::forms::{check_host, check_library, check_source_address, check_symbol, check_topic};
+use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, planned_except};
+use super::units::LONGEST;
+use super::words::{ConsumerType, FileChecks, Isolation, LogFormat, LogLevel, Membership, Then, Tombstones};
+
+/// The top of the file.
+pub(super) static ROOT: Block = Block {
+    name: "settings",
+    keys: ROOT_KEYS,
+};
+
+/// The seed's `client:` block: the keys of the cluster once more.
+pub(super) static CLIENT: Block = Block {
+    name: "client",
+    keys: CLIENT_KEYS,
+};
+
+/// One route in its long form.
+pub(super) static ROUTE: Block = Block {
+    name: "route",
+    keys: ROUTE_KEYS,
+};
+
+static SSL: Block = Block {
+    name: "ssl_config",
+    keys: &[
+        key("cafile", Kind::Path, "PEM file of the authorities that sign the brokers' certificates.")
+            .required()
+            .example("/etc/devour/ca.pem"),
+        key("certfile", Kind::Path, "The client's certificate, PEM.").example("/etc/devour/client.pem"),
+        key("keyfile", Kind::Path, "The key of that certificate, PEM.")
+            .otherwise("the file of `certfile`")
+            .example("/etc/devour/client.key"),
+        key("password", Kind::Secret, "What opens the key.").example("\"${KEY_PASSWORD}\""),
+        key(
+            "verify_hostname",
+            Kind::Bool,
+            "Whether a broker's name must match its certificate. The seed's client never checked; this one does unless told not to.",
+        )
+        .default("true")
+        .warn("false", "any holder of a certificate that this authority signed can pose as a broker"),
+    ],
+};
+
+const HOSTS: Key = key(
+    "hosts",
+    Kind::Commas {
+        what: "`host:port`",
+        check: check_host,
+    },
+    "Kafka brokers to start from. With `ssl_config` these are their TLS ports.",
+)
+.example("\"127.0.0.1:9092\"");
+
+const SSL_CONFIG: Key = key(
+    "ssl_config",
+    Kind::Block {
+        block: &SSL,
+        merge: Merge::Replace,
+    },
+    "TLS to the brokers, with a certificate of our own where the brokers ask for one.",
+);
+
+const LIBRDKAFKA: Key = key(
+    "librdkafka",
+    Kind::Scalars,
+    "Any further property of librdkafka, checked by librdkafka itself, such as `sasl.mechanism` or `client.id`.",
+)
+.default("{}");
+
+const SOCKET_TIMEOUT: Key = key(
+    "socket_timeout_ms",
+    Kind::clamped(10, 300_000, "milliseconds"),
+    "How long a request may take (`socket.timeout.ms`, and at least 1000 of it for connecting).",
+)
+.otherwise("librdkafka's 60000")
+.example("60000");
+
+const OFFSETS_TIMEOUT: Key = key(
+    "offsets_channel_socket_timeout_ms",
+    Kind::integer(1, 3_600_000, "milliseconds"),
+    "How long a commit and the reading of committed offsets may take.",
+)
+.default("10000");
+
+const USE_GREENLETS: Key = key(
+    "use_greenlets",
+    Kind::Bool,
+    "Tasks rather than OS threads. Accepted for the seed's sake: the plugin decides.",
+)
+.example("false")
+.warn(
+    "true",
+    "the plugin decides, and what this version runs digests on OS threads",
+);
+
+const EXCLUDE_INTERNAL: Key = key(
+    "exclude_internal_topics",
+    Kind::Bool,
+    "Whether topics whose names begin with `__`, such as the offsets topic, are kept from consumers.",
+)
+.default("true");
+
+const SOURCE_ADDRESS: Key = key(
+    "source_address",
+    Kind::Text {
+        what: "an IP address",
+        check: check_source_address,
+    },
+    "Address that connections to the brokers come from, without a port.",
+)
+.otherwise("the system chooses")
+.example("\"\"");
+
+const ZOOKEEPER_HOSTS: Key = ignored(
+    "zookeeper_hosts",
+    Kind::Any,
+    "\"zk1:2181\"",
+    "Kafka no longer has a ZooKeeper to ask; brokers are found through `hosts`",
+);
+const BROKER_VERSION: Key = ignored(
+    "broker_version",
+    Kind::Any,
+    "\"2.0.0\"",
+    "brokers of 0.10 and later say themselves what they speak, and older ones are not supported",
+);
+const AUTO_START: Key = ignored(
+    "auto_start",
+    Kind::Any,
+    "true",
+    "every route is started; leave a route out of `consumer_routes` to keep it from starting",
+);
+const LOG_NAME: Key = ignored(
+    "log_name",
+    Kind::Any,
+    "devour",
+    "log lines carry the route's name; see `log`",
+);
+const ZOOKEEPER: Key = ignored(
+    "zookeeper",
+    Kind::Any,
+    "\"zk1:2181\"",
+    "groups are balanced by Kafka itself; see `hosts`",
+);
+const ZOOKEEPER_TIMEOUT: Key = ignored(
+    "zookeeper_connection_timeout_ms",
+    Kind::Any,
+    "6000",
+    "there is no ZooKeeper; see `socket_timeout_ms`",
+);
+
+const CLIENT_KEYS: &[Key] = &[
+    HOSTS,
+    SSL_CONFIG,
+    SOCKET_TIMEOUT,
+    OFFSETS_TIMEOUT,
+    SOURCE_ADDRESS,
+    EXCLUDE_INTERNAL,
+    USE_GREENLETS,
+    LIBRDKAFKA,
+    ZOOKEEPER_HOSTS,
+    BROKER_VERSION,
+    AUTO_START,
+    LOG_NAME,
+    ZOOKEEPER,
+    ZOOKEEPER_TIMEOUT,
+];
+
+static LOG: Block = Block {
+    name: "log",
+    keys: &[
+        key(
+            "level",
+            Kind::choice(LogLevel::WORDS),
+            "The least important level that is logged.",
+        )
+        .default("info"),
+        key(
+            "format",
+            Kind::choice(LogFormat::WORDS),
+            "`auto` is text on a terminal and JSON otherwise.",
+        )
+        .default("auto"),
+    ],
+};
+
+const ROOT_KEYS: &[Key] = &[
+    HOSTS.required(),
+    key(
+        "consumer_routes",
+        Kind::Routes,
+        "The consumers: a name for each, and what it runs. Short form: `library::Symbol`. Long form: a mapping.",
+    )
+    .required()
+    .example("{}"),
+    SSL_CONFIG,
+    SOCKET_TIMEOUT,
+    OFFSETS_TIMEOUT,
+    SOURCE_ADDRESS,
+    EXCLUDE_INTERNAL,
+    USE_GREENLETS,
+    LIBRDKAFKA,
+    key(
+        "client",
+        Kind::block(&CLIENT),
+        "The keys of the cluster (all of the above but `consumer_routes`) may stand in this block instead, as in the seed's source.",
+    )
+    .example("\n  socket_timeout_ms: 60000"),
+    key("plugin_dirs", Kind::Paths, "Where plugins that are named without a slash are searched, in this order.")
+        .default("[/usr/lib/devour/plugins]"),
+    key("state_dir", Kind::Path, "Where private copies of plugins, locks and probes' results are kept.")
+        .otherwise("`$STATE_DIRECTORY`, else `/var/lib/devour`, else `$XDG_STATE_HOME/devour`")
+        .example("/var/lib/devour"),
+    key("control_socket", Kind::Path, "The socket that `devourd status` and its like talk to.")
+        .otherwise("`$RUNTIME_DIRECTORY/control.sock`, else `/run/devour/control.sock`")
+        .example("/run/devour/control.sock"),
+    key("log", Kind::block(&LOG), "What is logged, and how."),
+    key("shutdown_timeout", Kind::duration(), "How long a stop may take to finish what is in hand.").default("30s"),
+    key("core_dumps", Kind::Bool, "Whether plugin processes may leave core files, which hold messages.").default("false"),
+    key(
+        "plugin_file_checks",
+        Kind::choice(FileChecks::WORDS),
+        "Whether a plugin's file, and every directory above it, must be safe from writing by others.",
+    )
+    .default("enforce")
+    .warn("off", "whoever can write a plugin's file runs code as this user"),
+    key("defaults", Kind::block(&ROUTE), "Any key of a route, for every route that does not set it itself.")
+        .example("\n  isolation: process"),
+    ZOOKEEPER_HOSTS,
+    BROKER_VERSION,
+    AUTO_START,
+    LOG_NAME,
+    ZOOKEEPER,
+    ZOOKEEPER_TIMEOUT,
+    planned("autoload"),
+    planned("routes_dir"),
+    planned("memory"),
+    planned("limits"),
+    planned("groups"),
+    planned("delivery"),
+    planned("metrics"),
+    planned("admin"),
+    planned("user"),
+    planned("sandbox"),
+    planned("producers"),
+];
+
+static BATCH: Block = Block {
+    name: "batch",
+    keys: &[
+        key("max_messages", Kind::integer(1, 1_000_000, ""), "Messages.").default("1000"),
+        key(
+            "max_bytes",
+            Kind::Size {
+                min: 1024,
+                max: 1 << 40,
+            },
+            "Bytes; a larger message travels alone.",
+        )
+        .default("1MiB"),
+        planned_except("max_wait", "0s"),
+    ],
+};
+
+static BACKOFF_DIGEST: Block = Block {
+    name: "backoff",
+    keys: &[
+        key("initial", Kind::duration(), "The first wait.").default("1s"),
+        key("max", Kind::duration(), "The longest wait.").default("30s"),
+    ],
+};
+
+static ON_ERROR: Block = Block {
+    name: "on_error",
+    keys: &[
+        key("attempts", Kind::integer(1, 1_000_000_000, "attempts"), "How often a message is tried; `none` is for ever.")
+            .default("none")
+            .or_none(),
+        key("backoff", Kind::block(&BACKOFF_DIGEST), "Waits between attempts; they double, and are jittered."),
+        key(
+            "then",
+            Kind::Choice { words: Then::WORDS, planned: &["dead_letter"] },
+            "What comes after the last attempt, and at once for a message that cannot be decoded: its partition parks (`stop`), or it is passed over and counted (`skip`, what the seed did).",
+        )
+        .default("stop"),
+        planned("dead_letter"),
+    ],
+};
+
+static RESTART: Block = Block {
+    name: "restart",
+    keys: &[
+        key(
+            "initial",
+            Kind::duration(),
+            "The first wait; the first restart of all is immediate.",
+        )
+        .default("1s"),
+        key("max", Kind::duration(), "The longest wait.").default("60s"),
+        planned_except("budget", "none"),
+        planned("window"),
+    ],
+};
+
+static CONCURRENCY: Block = Block {
+    name: "concurrency",
+    keys: &[planned_except("order", "partition"), planned_except("lanes", "1")],
+};
+
+const ROUTE_KEYS: &[Key] = &[
+    key(
+        "path",
+        Kind::Text { what: "the name or path of a library", check: check_library },
+        "The library: a name that is searched in `plugin_dirs`, or a path with a slash.",
+    )
+    .required()
+    .example("liborders.so"),
+    key(
+        "symbol",
+        Kind::Text { what: "a symbol of the library", check: check_symbol },
+        "The consumer in it; `devourd plugins inspect FILE` lists them.",
+    )
+    .required()
+    .example("OrderConsumer"),
+    key(
+        "topic",
+        Kind::OneOrMany { what: "the name of a topic or a `^pattern`", check: check_topic },
+        "What it reads: a name, a list or a `^pattern`.",
+    )
+    .otherwise("as the plugin says")
+    .example("orders"),
+    key(
+        "consumer_type",
+        Kind::choice(ConsumerType::WORDS),
+        "Whether it shares the partitions with its group or reads every one.",
+    )
+    .otherwise("as the plugin says")
+    .example("balanced_consumer"),
+    key("config", Kind::block(&CONFIG), "The seed's consumer options; they win over the plugin's, key by key."),
+    key(
+        "isolation",
+        Kind::choice(Isolation::WORDS),
+        "Where its digests run: in a plugin process of their own, or in a thread of the daemon.",
+    )
+    .default("process"),
+    key("digest_name", Kind::Text { what: "the name of a digest", check: check_symbol }, "Which of the consumer's digests is called.")
+        .otherwise("its first")
+        .example("digest"),
+    key("dump_raw", Kind::Bool, "The digest takes offset and bytes. Raw beats object beats JSON where several are true.")
+        .otherwise("as the plugin says")
+        .example("false"),
+    key("dump_obj", Kind::Bool, "The digest takes offset and the whole message.").otherwise("as the plugin says").example("false"),
+    key("dump_json", Kind::Bool, "The digest takes offset and the fields of a JSON object.")
+        .otherwise("as the plugin says")
+        .example("false"),
+    key("schema_class", Kind::text(), "The schema of its messages.").otherwise("as the plugin says").example("OrderSchema"),
+    key("batch", Kind::block(&BATCH), "How much one call carries at most; a slow digest gets less by itself."),
+    key(
+        "memory",
+        Kind::Size { min: 1 << 20, max: 1 << 40 },
+        "The route's budget for messages in hand. Above it the route reads no more.",
+    )
+    .default("64MiB"),
+    key("on_error", Kind::block(&ON_ERROR), "What happens when a digest fails."),
+    key(
+        "tombstones",
+        Kind::choice(Tombstones::WORDS),
+        "A message without a value, for a digest with JSON parameters: passed over and counted, or rejected.",
+    )
+    .default("skip"),
+    key("restart", Kind::block(&RESTART), "Waits between restarts of a plugin that died."),
+    key(
+        "membership",
+        Kind::choice(Membership::WORDS),
+        "`static`: a restart of the daemon within the session timeout makes no rebalance.",
+    )
+    .default("static"),
+    key("lifecycle_timeout", Kind::duration(), "Deadline of the plugin's constructor and of each lifecycle method.").default("30s"),
+    key(
+        "drain_timeout",
+        Kind::Duration { min: Duration::from_millis(1), max: LONGEST },
+        "How long a partition that is taken away may take to finish what is in hand. Less than the session timeout (45 s).",
+    )
+    .default("20s"),
+    key("digest_timeout", Kind::duration(), "Deadline of one digest; past it the plugin's process is replaced.")
+        .default("none")
+        .or_none(),
+    key("settings", Kind::Free, "The plugin's own settings, checked against its schema.").default("{}"),
+    HOSTS.otherwise("the file's"),
+    Key { doc: "The route's own TLS, in place of the file's; `none` for no TLS.", ..SSL_CONFIG }.or_none().otherwise("the file's"),
+    Key { doc: "The route's own properties of librdkafka, merged over the file's.", ..LIBRDKAFKA },
+    key("concurrency", Kind::block(&CONCURRENCY), "How many digest at once, and in which order."),
+    planned("rate_limit"),
+    planned("limits"),
+    planned("user"),
+    planned("sandbox"),
+    planned("schema"),
+    planned("sha256"),
+    planned("delivery"),
+    planned("release_after"),
+    planned("poison_after"),
+    planned("in_flight"),
+    planned("order"),
+    planned("lanes"),
+    planned("swap"),
+    planned("dead_letter"),
+];
+
+/// Properties of librdkafka that are ours to set, and what to write instead.
+pub(super) const RESERVED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "use `hosts`"),
+    ("metadata.broker.list", "use `hosts`"),
+    ("group.id", "use `config: {consumer_group: ...}`"),
+    (
+        "enable.auto.commit",
+        "every commit is devourd's own; use `config: {auto_commit_enable: ...}`",
+    ),
+    (
+        "auto.commit.enable",
+        "every commit is devourd's own; use `config: {auto_commit_enable: ...}`",
+    ),
+    ("enable.auto.offset.store", "every commit is devourd's own"),
+    (
+        "enable.partition.eof",
+        "librdkafka 2.12 can skip a message after it",
+    ),
+    ("plugin.library.paths", "it would run foreign code in the daemon"),
+    ("topic.blacklist", "use `exclude_internal_topics`"),
+];

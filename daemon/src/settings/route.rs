@@ -1,0 +1,309 @@
+//! A route as the rest of the daemon sees it: typed, complete, laid over its defaults.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config_types::ConsumerConfig;
+use super::forms::check_topic;
+use super::positions::Position;
+use super::types::Cluster;
+use super::words::{ConsumerType, DumpMode, Isolation, Membership, Then, Tombstones};
+
+/// One supervised consumer.
+#[derive(Clone)]
+pub struct Route {
+    /// Its name.
+    pub name: RouteName,
+    /// The library, as written: a name to search in `plugin_dirs`, or a path.
+    pub path: String,
+    /// The consumer's symbol in the library.
+    pub symbol: String,
+    /// Topics, where they are not the plugin's.
+    pub topic: Option<Topics>,
+    /// How it consumes, where that is not as the plugin says.
+    pub consumer_type: Option<ConsumerType>,
+    /// The seed's consumer keys that the route sets; they win over the plugin's ([`ConsumerConfig::over`]).
+    pub config: ConsumerConfig,
+    /// Where its lane lives.
+    pub isolation: Isolation,
+    /// Which of several digests is called.
+    pub digest_name: Option<String>,
+    /// How a digest takes messages, where that is not as the plugin says.
+    pub dump: Option<DumpMode>,
+    /// The schema of its messages, where that is not the plugin's.
+    pub schema_class: Option<String>,
+    /// How much one call carries at most.
+    pub batch: Batch,
+    /// The route's budget in bytes: its arena.
+    pub memory: usize,
+    /// What happens when a digest fails.
+    pub on_error: OnError,
+    /// What a tombstone is to a digest with JSON parameters.
+    pub tombstones: Tombstones,
+    /// Back-off between restarts of the plugin.
+    pub restart: Backoff,
+    /// How the route is a member of its group.
+    pub membership: Membership,
+    /// Deadline of a constructor and of each lifecycle method.
+    pub lifecycle_timeout: Duration,
+    /// How long a revoked partition may take to finish what is in hand.
+    pub drain_timeout: Duration,
+    /// Deadline of one digest.
+    pub digest_timeout: Option<Duration>,
+    /// The plugin's own settings, an object.
+    pub settings: serde_json::Value,
+    /// Its cluster.
+    pub cluster: Cluster,
+    /// Where the route's name stands in the file. No part of equality: a route that moved is the same route.
+    pub position: Position,
+}
+
+/// What a route reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topics {
+    /// Names; an entry that begins with `^` is a pattern.
+    Names(Vec<String>),
+    /// One regular expression, with its `^`.
+    Pattern(String),
+}
+
+/// How much one call of a plugin carries at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Messages.
+    pub max_messages: usize,
+    /// Bytes.
+    pub max_bytes: usize,
+}
+
+/// What happens when a digest fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnError {
+    /// How often a message is tried; `None` is for ever.
+    pub attempts: Option<u32>,
+    /// Waits between attempts.
+    pub backoff: Backoff,
+    /// What comes after the last attempt, and what a rejected message gets.
+    pub then: Then,
+}
+
+/// An exponential back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first wait.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+/// The name of a route: 1 to 64 of `A-Z a-z 0-9 . _ -`, not beginning with `.` or `-`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteName(Arc<str>);
+
+/// Why a text is not the name of a route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteNameError {
+    /// Empty or longer than 64.
+    #[error("a route's name has 1 to 64 characters, this one has {0}")]
+    Length(usize),
+    /// A character that is not allowed.
+    #[error("a route's name has only letters, digits, `.`, `_` and `-`, not `{}`", .0.escape_default())]
+    Character(char),
+    /// It would be a hidden file, or look like a flag.
+    #[error("a route's name does not begin with `{0}`")]
+    Start(char),
+}
+
+// === impl Route ===
+
+/// Two routes are equal if they would run alike; where they stand in the file does not matter.
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        // taken apart, so that a new field cannot be forgotten here
+        let Self {
+            name,
+            path,
+            symbol,
+            topic,
+            consumer_type,
+            config,
+            isolation,
+            digest_name,
+            dump,
+            schema_class,
+            batch,
+            memory,
+            on_error,
+            tombstones,
+            restart,
+            membership,
+            lifecycle_timeout,
+            drain_timeout,
+            digest_timeout,
+            settings,
+            cluster,
+            position: _,
+        } = self;
+        *name == other.name
+            && *path == other.path
+            && *symbol == other.symbol
+            && *topic == other.topic
+            && *consumer_type == other.consumer_type
+            && *config == other.config
+            && *isolation == other.isolation
+            && *digest_name == other.digest_name
+            && *dump == other.dump
+            && *schema_class == other.schema_class
+            && *batch == other.batch
+            && *memory == other.memory
+            && *on_error == other.on_error
+            && *tombstones == other.tombstones
+            && *restart == other.restart
+            && *membership == other.membership
+            && *lifecycle_timeout == other.lifecycle_timeout
+            && *drain_timeout == other.drain_timeout
+            && *digest_timeout == other.digest_timeout
+            && *settings == other.settings
+            && *cluster == other.cluster
+    }
+}
+
+/// The plugin's own settings may hold anything, so only their keys are shown.
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&String> = self
+            .settings
+            .as_object()
+            .map(|map| map.keys().collect())
+            .unwrap_or_default();
+        f.debug_struct("Route")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .field("symbol", &self.symbol)
+            .field("topic", &self.topic)
+            .field("consumer_type", &self.consumer_type)
+            .field("config", &self.config)
+            .field("isolation", &self.isolation)
+            .field("digest_name", &self.digest_name)
+            .field("dump", &self.dump)
+            .field("schema_class", &self.schema_class)
+            .field("batch", &self.batch)
+            .field("memory", &self.memory)
+            .field("on_error", &self.on_error)
+            .field("tombstones", &self.tombstones)
+            .field("restart", &self.restart)
+            .field("membership", &self.membership)
+            .field("lifecycle_timeout", &self.lifecycle_timeout)
+            .field("drain_timeout", &self.drain_timeout)
+            .field("digest_timeout", &self.digest_timeout)
+            .field("settings (keys)", &keys)
+            .field("cluster", &self.cluster)
+            .field("position", &self.position)
+            .finish()
+    }
+}
+
+// === impl Topics ===
+
+impl Topics {
+    /// All the names and patterns, in order.
+    #[must_use]
+    pub fn entries(&self) -> Vec<&str> {
+        match self {
+            Self::Names(names) => names.iter().map(String::as_str).collect(),
+            Self::Pattern(pattern) => vec![pattern],
+        }
+    }
+
+    /// Topics from a route or a plugin's descriptor, each a name or a `^pattern`.
+    ///
+    /// # Errors
+    /// Says which entry is not the name of a topic and why.
+    pub fn parse(entries: &[String]) -> Result<Self, String> {
+        for (at, entry) in entries.iter().enumerate() {
+            check_topic(entry)?;
+            if entries[..at].contains(entry) {
+                return Err(format!("topic `{entry}` is listed twice"));
+            }
+        }
+        match entries {
+            [] => Err("the list of topics is empty".into()),
+            [one] if one.starts_with('^') => Ok(Self::Pattern(one.clone())),
+            names => Ok(Self::Names(names.to_vec())),
+        }
+    }
+}
+
+// === impl RouteName ===
+
+impl RouteName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn new(name: &str) -> Result<Self, RouteNameError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if let Some(c) = name.chars().find(|c| !legal(*c)) {
+            return Err(RouteNameError::Character(c));
+        }
+        match name.chars().next() {
+            None => Err(RouteNameError::Length(0)),
+            Some(c @ ('.' | '-')) => Err(RouteNameError::Start(c)),
+            Some(_) if name.len() > 64 => Err(RouteNameError::Length(name.len())),
+            Some(_) => Ok(Self(name.into())),
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for RouteName {
+    type Err = RouteNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::new(name)
+    }
+}
+
+impl std::ops::Deref for RouteName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for RouteName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for RouteName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl serde::Serialize for RouteName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
