@@ -1,0 +1,24 @@
+//! What needs the kernel, as safe types: spawning and reaping, memory that two processes share, sockets that pass
+//! descriptors, one epoll. Everything above (`lane/`, `plugin/`, `worker/`) is safe code.
+
+// Mapped memory, waitid and dup2 onto descriptor 0 can only be had through raw pointers and raw numbers.
+#![allow(unsafe_code)]
+
+pub mod eventfd;
+pub mod memory;
+pub mod pipe;
+pub mod poller;
+pub mod process;
+mod reaper;
+pub mod shared_page;
+pub mod socket;
+pub mod spawn;
+pub mod timer;
+
+pub use eventfd::EventFd;
+pub use memory::{MemoryError, SharedBytes, SharedView};
+pub use poller::{Interest, Poller, wait_readable};
+pub use shared_page::SharedPage;
+pub use socket::{Received, Sent, SeqPacket};
+pub use spawn::{Child, Exit, Launch, Spawner};
+pub use timer::Timer;
