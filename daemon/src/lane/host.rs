@@ -1,0 +1,103 @@
+//! `devourd host`: what a plugin's process runs. Everything that bounds the process is set before any foreign code.
+
+use std::{io, os::fd::AsFd, sync::Arc};
+
+use super::{
+    channel::{Hello, MAX_BESIDE},
+    host_lane::{self, LaneParts},
+    host_talk::Talk,
+    plugin_process::{HELLO_BESIDE, HELLO_INLINE},
+};
+use crate::os::{
+    SeqPacket,
+    memory::read_bounded,
+    process,
+    socket::{MAX_FRAME, Received, Wait},
+};
+
+/// The exit status of a command that was used wrongly.
+const USAGE: i32 = 2;
+const INTERNAL: i32 = 70;
+
+/// Runs a plugin for the daemon at the other end of descriptor 0. Returns the exit status.
+#[must_use]
+pub fn host_main() -> i32 {
+    let talk = match process::take_socket_from_stdin() {
+        Ok(Some(talk)) => talk,
+        Ok(None) => {
+            eprintln!(
+                "devourd host runs one plugin for the daemon that started it, over a socket that it is given as its \
+                 standard input. It is internal: to run routes, use `devourd` or `devourd consume NAME`."
+            );
+            return USAGE;
+        }
+        Err(error) => {
+            eprintln!("devourd host: standard input: {error}");
+            return INTERNAL;
+        }
+    };
+    match run(talk) {
+        // The daemon is gone or does not want this process any more. Foreign exit handlers are not asked.
+        Ok(()) => process::exit_now(0),
+        Err(error) => {
+            eprintln!("devourd host: {error}");
+            process::exit_now(INTERNAL);
+        }
+    }
+}
+
+fn run(socket: SeqPacket) -> io::Result<()> {
+    let Some(parts) = hear_hello(&socket)? else { return Ok(()) };
+    let (hello, mut fds) = parts;
+    if fds.len() != 5 {
+        return Err(io::Error::other(format!("the daemon sent {} descriptors instead of 5", fds.len())));
+    }
+    if !bound_process(&socket, &hello)? {
+        return Ok(());
+    }
+    let talk = Arc::new(Talk::new(socket)?);
+    let mut next = || fds.remove(0);
+    let (arena, work, cells, cuts, library) = (next(), next(), next(), next(), next());
+    let work = SeqPacket::from_fd(work).ok_or_else(|| io::Error::other("the work socket is something else"))?;
+    let parts = LaneParts { work, arena, cells, cuts, library, hello, talk: Arc::clone(&talk) };
+    let name = format!("lane-{}", parts.hello.construct.lane);
+    std::thread::Builder::new().name(name).spawn(move || host_lane::run(parts))?;
+    talk.serve()
+}
+
+/// What this process is for, with the descriptors that belong to it. `None` if the daemon is gone.
+fn hear_hello(socket: &SeqPacket) -> io::Result<Option<(Hello, Vec<std::os::fd::OwnedFd>)>> {
+    let (mut buffer, mut fds) = (vec![0; MAX_FRAME], Vec::new());
+    let frame = match socket.receive_with_fds(&mut buffer, &mut fds, Wait::Yes)? {
+        Received::Frame(bytes) => &buffer[..bytes],
+        _ => return Ok(None),
+    };
+    let hello = match frame.split_first() {
+        Some((&HELLO_INLINE, json)) => serde_json::from_slice(json)?,
+        Some((&HELLO_BESIDE, [])) => {
+            let memory = fds.pop().ok_or_else(|| io::Error::other("the first frame lacks its memory"))?;
+            serde_json::from_slice(&read_bounded(memory.as_fd(), MAX_BESIDE)?)?
+        }
+        _ => return Err(io::Error::other("the daemon's first frame cannot be read")),
+    };
+    Ok(Some((hello, fds)))
+}
+
+/// Limits, signals, the parent's death, privileges: in this order. `false` if the parent is gone already.
+fn bound_process(socket: &SeqPacket, hello: &Hello) -> io::Result<bool> {
+    process::set_name(&format!("plugin:{}", hello.route));
+    if !hello.core_dumps {
+        process::no_core()?;
+    }
+    if let Some(soft) = hello.open_files {
+        process::limit_open_files(soft)?;
+    }
+    // Only where there is a /proc; without it the kernel chooses for itself.
+    let _ = process::take_me_first();
+    process::ignore_stop_signals();
+    if !process::die_with_parent(socket.maker()?)? {
+        return Ok(false);
+    }
+    process::no_new_privileges()?;
+    Ok(true)
+}

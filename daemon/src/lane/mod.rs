@@ -1,0 +1,236 @@
+//! Where a plugin's instance digests: one trait, [`Home`], with two implementations. [`thread`] keeps the instance in
+//! a thread of the daemon, [`process`] in the route's plugin process (`devourd host`), behind an arena and two
+//! sockets. `worker/` speaks to the trait alone.
+
+use std::{ffi::OsString, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
+
+use devour_abi::{ConstructRequest, DigestInfo, Failure, LifecycleAnswer, LifecycleCall, Progress};
+
+mod arena;
+mod calls;
+mod channel;
+mod current;
+mod deadline;
+mod host;
+mod host_call;
+mod host_lane;
+mod host_talk;
+mod in_hand;
+mod layout;
+mod outbox;
+mod plugin_process;
+mod printed;
+mod process;
+pub mod record;
+mod thread;
+mod thread_lane;
+mod views;
+mod voice;
+
+pub use host::host_main;
+pub use process::ProcessHome;
+pub use record::Record;
+pub use thread::ThreadHome;
+pub use voice::{Durations, Lost, PluginLog, PluginVoice, Position, Printed, Stream};
+
+use crate::{
+    kafka::Batch,
+    os::Spawner,
+    plugin::Library,
+    settings::{Isolation, RouteName},
+};
+
+/// Number of a call in its lane, from 1.
+pub type CallNumber = u64;
+
+/// A number that the worker gives to a topic's partition, for the life of a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// One message of a handout.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its index in the handout's source.
+    pub index: u32,
+    /// Its partition.
+    pub slot: Slot,
+    /// 1 at the first delivery.
+    pub attempt: u32,
+    /// Messages of one tag are digested in offset order.
+    pub tag: u64,
+}
+
+/// Where the bytes of a handout are.
+#[derive(Clone)]
+pub enum Source {
+    /// In librdkafka's fetch buffers.
+    Fetched(Arc<Batch>),
+    /// In copies that waited for their turn (a retry, a partition in back-off).
+    Parked(Arc<[Record]>),
+}
+
+/// What the worker gives a lane to digest in one call.
+pub struct Handout {
+    /// The bytes.
+    pub source: Source,
+    /// Which messages, in the order they are to be digested.
+    pub entries: Vec<Entry>,
+    /// Order tags that may be digested again.
+    pub released: Vec<u64>,
+    /// Order tags that wait for an earlier failure although this instance has not seen it.
+    pub held: Vec<u64>,
+}
+
+/// What a home tells its worker.
+#[derive(Debug)]
+pub enum HomeEvent {
+    /// The instance stands: `hand_out` and `lifecycle` may be used.
+    Up {
+        /// The plugin's process, `None` in a thread.
+        pid: Option<u32>,
+    },
+    /// A message failed.
+    Failed {
+        /// The call.
+        call: CallNumber,
+        /// Index among the call's entries.
+        index: u32,
+        /// Why, and what to do.
+        failure: Failure,
+    },
+    /// Messages were passed over because an earlier one of their tag waits.
+    NotBegun {
+        /// The call.
+        call: CallNumber,
+        /// First index.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// A call is over. What lies below `finished` and was reported neither failed nor not begun is done.
+    Returned {
+        /// The call.
+        call: CallNumber,
+        /// Index of the first message that was not reached.
+        finished: u32,
+        /// The instance is broken (panic, fatal error): the home goes down next.
+        broken: Option<Failure>,
+    },
+    /// The answer to a lifecycle call, in the order of the calls.
+    Lifecycle(Result<LifecycleAnswer, Failure>),
+    /// The plugin is gone: reaped, its last frames applied. `room` is 0 until the next `start` is up.
+    Down {
+        /// Why.
+        cause: DownCause,
+        /// The cell as the plugin left it: what lies below it and was not reported failed or not begun is done.
+        progress: Progress,
+    },
+}
+
+/// Why a plugin is gone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DownCause {
+    /// It could not be made: the process could not be started, the library not opened, the constructor failed.
+    #[error("{0}")]
+    NotBuilt(String),
+    /// It panicked or returned a fatal error.
+    #[error("{}: {}", .0.kind.name(), .0.message)]
+    Broken(Failure),
+    /// Its process ended by a signal.
+    #[error("killed by {0}")]
+    Signal(String),
+    /// Its process ended although nobody had ordered it.
+    #[error("exited with status {0}, which nobody ordered")]
+    Exited(i32),
+    /// It said something over its sockets that it must not say; it was ended.
+    #[error("its process broke the protocol: {0}; it was ended")]
+    Protocol(String),
+    /// It missed a deadline and was ended.
+    #[error("{0}")]
+    Deadline(String),
+    /// It was ended because the host wanted it.
+    #[error("ended by order")]
+    Ordered,
+}
+
+/// Where a route's lanes live. Used by the route's own thread; no call blocks.
+pub trait Home {
+    /// Builds the instance: spawns the process or the thread, opens the library, constructs. Ends in
+    /// [`HomeEvent::Up`] or [`HomeEvent::Down`].
+    fn start(&mut self);
+    /// Descriptors that are readable when [`Home::pump`] has something to do. Stays valid for the home's life (an
+    /// epoll of the home's own may stand behind one descriptor).
+    fn wake_fd(&self) -> BorrowedFd<'_>;
+    /// Tells the topic and partition of a slot before its first message is handed out.
+    fn learn(&mut self, slot: Slot, topic: &Arc<str>, partition: i32);
+    /// How many calls may be handed out now: 0 while not up, or while two wait behind the one at work.
+    fn room(&self) -> usize;
+    /// Hands out a call.
+    ///
+    /// # Errors
+    /// Gives the handout back when its bytes do not fit now: try again after a call was finished.
+    fn hand_out(&mut self, handout: Handout) -> Result<CallNumber, Handout>;
+    /// After [`HomeEvent::Down`] and the next [`HomeEvent::Up`]: hands the bytes of `call` from entry `from` on to the
+    /// new instance, without a copy, under a new number. Indexes of the new call count from `from`.
+    fn hand_again(&mut self, call: CallNumber, from: u32, held: Vec<u64>) -> CallNumber;
+    /// A copy of one message of a call that is not finished.
+    fn copy_out(&self, call: CallNumber, index: u32) -> Record;
+    /// The worker is done with a call: its bytes may be used again.
+    fn finish(&mut self, call: CallNumber);
+    /// Calls a step of the lifecycle, after the calls handed out before it.
+    fn lifecycle(&mut self, step: &LifecycleCall);
+    /// Makes every call handed out so far end at its next message.
+    fn cut(&mut self);
+    /// What the plugin has in hand.
+    fn progress(&self) -> Progress;
+    /// Says that the route is being stopped (the plugin may ask).
+    fn request_stop(&mut self);
+    /// Ends the plugin: at once in a process (KILL), never in a thread that is blocked. Ends in [`HomeEvent::Down`].
+    fn end(&mut self, cause: DownCause);
+    /// Reads what the plugin said, applies it, and appends what the worker must know.
+    fn pump(&mut self, events: &mut Vec<HomeEvent>);
+}
+
+/// What a home is made of.
+#[derive(Clone)]
+pub struct HomeConfig {
+    /// The route.
+    pub route: RouteName,
+    /// In the plugin's process or in a thread.
+    pub isolation: Isolation,
+    /// The plugin.
+    pub library: Library,
+    /// The consumer in it.
+    pub symbol: String,
+    /// What its constructor is told.
+    pub construct: ConstructRequest,
+    /// The digest that is called; `reads_headers` decides whether headers cross.
+    pub digest: DigestInfo,
+    /// The route's budget: messages in hand lie in so many bytes.
+    pub arena_bytes: usize,
+    /// A reject holds its order tag, as a retry does (`then: stop`).
+    pub hold_on_reject: bool,
+    /// Bound of the constructor and of each lifecycle call.
+    pub lifecycle_timeout: Duration,
+    /// Bound of one digest; none if absent.
+    pub digest_timeout: Option<Duration>,
+    /// The whole environment of the plugin's process.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What becomes of its stdout.
+    pub stdout: Printed,
+    /// Where what it says goes.
+    pub voice: Arc<dyn PluginVoice>,
+    /// What starts its process.
+    pub spawner: Spawner,
+}
+
+/// Makes the home that the configuration asks for. Nothing is started yet.
+///
+/// # Errors
+/// When descriptors or memory for it are missing.
+pub fn home(config: HomeConfig) -> io::Result<Box<dyn Home>> {
+    Ok(match config.isolation {
+        Isolation::Process => Box::new(ProcessHome::new(config)?),
+        Isolation::Thread => Box::new(ThreadHome::new(config)?),
+    })
+}

@@ -1,0 +1,186 @@
+//! One life of a plugin's process, as the daemon holds it: its sockets, its page, its pipes, its birth.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use super::{
+    DownCause, HomeConfig, Printed,
+    channel::{Hello, MAX_INLINE},
+    outbox::Outbox,
+    printed::Stdio,
+    voice::Stream,
+};
+use crate::os::{
+    Child, Exit, Interest, Launch, Poller, SeqPacket, SharedBytes, SharedPage,
+    pipe::pipe,
+    process,
+    shared_page::Writer,
+    socket::{Sent, Wait},
+    spawn::signal_name,
+};
+
+pub(super) struct PluginProcess {
+    pub child: Child,
+    pub work: Outbox,
+    pub talk: Outbox,
+    /// Where its lanes say what they are at.
+    pub cells: SharedPage,
+    pub stdout: Option<Stdio>,
+    pub stderr: Option<Stdio>,
+    pub stage: Stage,
+    /// Why it was killed, if it was.
+    pub killed: Option<DownCause>,
+    /// It closed a socket: either it is about to be reaped, or it is ended.
+    pub closed: bool,
+    /// Its outcomes are not heard any more: it broke the protocol, or said that it is broken.
+    pub deaf: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its constructor has not answered.
+    Building,
+    /// The instance stands.
+    Up,
+}
+
+pub(super) const WORK: u64 = 0;
+pub(super) const TALK: u64 = 1;
+pub(super) const STDOUT: u64 = 2;
+pub(super) const STDERR: u64 = 3;
+pub(super) const EXIT: u64 = 4;
+
+/// The first byte of the first frame: the JSON follows, or lies in the last memfd beside the frame.
+pub(super) const HELLO_INLINE: u8 = 1;
+pub(super) const HELLO_BESIDE: u8 = 2;
+
+// === impl PluginProcess ===
+
+impl PluginProcess {
+    /// Spawns the process and tells it all that it needs; waits for nothing.
+    pub(super) fn start(
+        config: &HomeConfig,
+        arena: &SharedBytes,
+        cuts: BorrowedFd<'_>,
+        poller: &Poller,
+    ) -> io::Result<Self> {
+        let (talk, their_talk) = SeqPacket::pair()?;
+        let (work, their_work) = SeqPacket::pair()?;
+        let (cells, cells_fd) = SharedPage::create("devour-cells", Writer::Receiver)?;
+        let library = config.library.open_copy()?;
+        let (stderr, their_stderr) = pipe()?;
+        let (stdout, their_stdout) = match config.stdout {
+            Printed::Log => {
+                let (stdout, theirs) = pipe()?;
+                (Some(stdout), theirs)
+            }
+            Printed::PassThrough => (None, process::copy_of_stdout()?),
+        };
+        let child = config.spawner.spawn(Launch {
+            args: vec![OsString::from("host")],
+            environment: config.environment.clone(),
+            stdin: OwnedFd::from(their_talk),
+            stdout: their_stdout,
+            stderr: their_stderr,
+        })?;
+        let introduced = introduce(config, &talk, arena, &[their_work.as_fd(), cells_fd.as_fd(), cuts, library.as_fd()]);
+        let watched = introduced.and_then(|()| {
+            poller.add(child.exit_fd(), EXIT, Interest::Read)?;
+            if let Some(stdout) = &stdout {
+                poller.add(stdout, STDOUT, Interest::Read)?;
+            }
+            poller.add(&stderr, STDERR, Interest::Read)?;
+            Ok((Outbox::new(work, poller, WORK)?, Outbox::new(talk, poller, TALK)?))
+        });
+        let (work, talk) = watched.inspect_err(|_| {
+            let _ = poller.remove(child.exit_fd());
+            child.kill_group();
+        })?;
+        Ok(Self {
+            child,
+            work,
+            talk,
+            cells,
+            stdout: stdout.map(|pipe| Stdio::new(pipe, Stream::Stdout)),
+            stderr: Some(Stdio::new(stderr, Stream::Stderr)),
+            stage: Stage::Building,
+            killed: None,
+            closed: false,
+            deaf: false,
+        })
+    }
+
+    /// Takes work, and is heard.
+    pub(super) fn is_up(&self) -> bool {
+        self.stage == Stage::Up && self.killed.is_none() && !self.closed
+    }
+
+    /// Ends it; the first cause stands.
+    pub(super) fn kill(&mut self, cause: DownCause) {
+        if self.killed.is_none() {
+            self.killed = Some(cause);
+            self.child.kill_group();
+        }
+    }
+
+    /// Ends it because of what it said, or how.
+    pub(super) fn distrust(&mut self, what: impl ToString) {
+        self.deaf = true;
+        self.kill(DownCause::Protocol(what.to_string()));
+    }
+
+    /// Why it is gone: what it died of by itself, unless it was killed first.
+    pub(super) fn cause(&self, exit: Exit) -> DownCause {
+        const KILL: i32 = 9;
+        let own = match exit {
+            Exit::Code(status) => DownCause::Exited(status),
+            Exit::Signal(signal) => DownCause::Signal(signal_name(signal)),
+        };
+        match &self.killed {
+            // It crashed just before it would have been ended for being slow.
+            Some(DownCause::Deadline(_)) if exit != Exit::Signal(KILL) => own,
+            Some(cause) => cause.clone(),
+            None => own,
+        }
+    }
+}
+
+/// Sends the first frame.
+fn introduce(config: &HomeConfig, talk: &SeqPacket, arena: &SharedBytes, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let hello = Hello {
+        route: config.route.to_string(),
+        library: config.library.file.clone(),
+        symbol: config.symbol.clone(),
+        construct: config.construct.clone(),
+        arena_bytes: arena.len(),
+        reads_headers: config.digest.reads_headers,
+        hold_on_reject: config.hold_on_reject,
+        log_level: config.voice.level(),
+        core_dumps: process::is_dumpable(),
+        open_files: process::open_files_at_start(),
+    };
+    let mut frame = vec![HELLO_INLINE];
+    serde_json::to_writer(&mut frame, &hello)?;
+    let mut all = vec![arena.as_fd()];
+    all.extend_from_slice(fds);
+    let beside;
+    if frame.len() > MAX_INLINE {
+        beside = beside_frame(&frame[1..])?;
+        all.push(beside.as_fd());
+        frame = vec![HELLO_BESIDE];
+    }
+    match talk.send(&frame, &all, Wait::No)? {
+        Sent::Done | Sent::Closed => Ok(()),
+        Sent::Full => Err(io::Error::other("a new socket is full")),
+    }
+}
+
+/// A text that is too long for a frame, in memory that goes beside it.
+pub(super) fn beside_frame(text: &[u8]) -> io::Result<SharedBytes> {
+    let mut memory = SharedBytes::create("devour-text", text.len())?;
+    memory.get_mut(0..text.len()).copy_from_slice(text);
+    Ok(memory)
+}

@@ -1,0 +1,336 @@
+//! What the plugin's process says, and its death: read, checked, applied.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use devour_abi::{Failure, LifecycleAnswer};
+
+use super::{ProcessHome, TIMER, WAKE, breaks};
+use crate::{
+    lane::{
+        DownCause, HomeEvent,
+        channel::{FromLane, FromTalk, MAX_BESIDE},
+        in_hand::AtWork,
+        plugin_process::{EXIT, PluginProcess, STDERR, STDOUT, Stage, TALK, WORK},
+        printed::Ear,
+        voice::{Lost, PluginLog, Position},
+    },
+    os::{
+        memory::read_bounded,
+        socket::{Received, Wait},
+    },
+};
+
+/// Frames and rounds of reading before something else has its turn.
+const FRAMES_AT_ONCE: usize = 1024;
+const AFTER_DEATH: usize = 64;
+const MAX_METRICS: usize = 1000;
+const MAX_METRIC_NAME: usize = 256;
+
+/// What became of a socket.
+enum Heard {
+    /// There may be more.
+    More,
+    /// That was all, for now or for ever.
+    All,
+}
+
+impl ProcessHome {
+    pub(super) fn hear(&mut self, events: &mut Vec<HomeEvent>) {
+        events.append(&mut self.pending);
+        let mut tokens = std::mem::take(&mut self.tokens);
+        if let Err(error) = self.poller.wait(&mut tokens, Some(std::time::Duration::ZERO)) {
+            tracing::error!(route = %self.config.route, %error, "the plugin's descriptors cannot be waited for");
+        }
+        for token in &tokens {
+            match *token {
+                WORK => {
+                    self.hear_work(events);
+                }
+                TALK => {
+                    self.hear_talk();
+                }
+                STDOUT | STDERR => self.hear_printed(*token),
+                TIMER => self.tick(),
+                WAKE => {
+                    self.wake.drain();
+                }
+                _ => {}
+            }
+        }
+        if tokens.contains(&EXIT) {
+            self.bury(events);
+        }
+        self.tokens = tokens;
+    }
+
+    /// The process is reaped and its group killed: what it still said counts, then it is down.
+    fn bury(&mut self, events: &mut Vec<HomeEvent>) {
+        let Some(exit) = self.process.as_ref().and_then(|process| process.child.try_exit()) else { return };
+        // A grandchild outside of the group may hold the pipes and sockets and fill them for ever.
+        for _ in 0..AFTER_DEATH {
+            let (work, talk) = (self.hear_work(events), self.hear_talk());
+            self.hear_printed(STDOUT);
+            self.hear_printed(STDERR);
+            if matches!((work, talk), (Heard::All, Heard::All)) {
+                break;
+            }
+        }
+        let progress = self.in_hand.note(self.cell());
+        self.in_hand.clear();
+        self.calls.all_came_back();
+        let Some(mut process) = self.process.take() else { return };
+        let mut ear = Ear { route: &self.config.route, voice: &*self.config.voice, rate: &mut self.rate };
+        for stream in [&mut process.stdout, &mut process.stderr].into_iter().flatten() {
+            stream.finish(&mut ear);
+        }
+        ear.settle();
+        let _ = self.poller.remove(process.child.exit_fd());
+        events.push(HomeEvent::Down { cause: process.cause(exit), progress });
+    }
+
+    fn hear_printed(&mut self, token: u64) {
+        let Some(process) = &mut self.process else { return };
+        let slot = if token == STDOUT { &mut process.stdout } else { &mut process.stderr };
+        let Some(stream) = slot else { return };
+        let mut ear = Ear { route: &self.config.route, voice: &*self.config.voice, rate: &mut self.rate };
+        if !stream.read(&mut ear) {
+            stream.finish(&mut ear);
+            // Closed, it leaves the poller by itself.
+            *slot = None;
+        }
+        if self.rate.owes() {
+            self.tick_from_now();
+        }
+    }
+
+    fn hear_work(&mut self, events: &mut Vec<HomeEvent>) -> Heard {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut fds = Vec::new();
+        let mut heard = Heard::More;
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(process) = &mut self.process else { break };
+            if let Err(error) = process.work.flush(&self.poller) {
+                process.distrust(error);
+            }
+            // Only an answer to a lifecycle step may bring a descriptor.
+            let socket = process.work.socket();
+            let got = if self.in_hand.at_work() == AtWork::Step {
+                socket.receive_with_fds(&mut buffer, &mut fds, Wait::No)
+            } else {
+                socket.receive(&mut buffer, Wait::No)
+            };
+            match got {
+                Ok(Received::Frame(bytes)) => {
+                    let said = FromLane::decode(&buffer[..bytes]).map_err(|error| error.to_string());
+                    let applied = said.and_then(|said| self.apply(said, fds.pop(), events));
+                    fds.clear();
+                    self.check_heard(applied);
+                }
+                other => {
+                    if self.not_a_frame(other, WORK) {
+                        continue;
+                    }
+                    heard = Heard::All;
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        heard
+    }
+
+    fn hear_talk(&mut self) -> Heard {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut heard = Heard::More;
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(process) = &mut self.process else { break };
+            if let Err(error) = process.talk.flush(&self.poller) {
+                process.distrust(error);
+            }
+            match process.talk.socket().receive(&mut buffer, Wait::No) {
+                Ok(Received::Frame(bytes)) => {
+                    let said = FromTalk::decode(&buffer[..bytes]).map_err(|error| error.to_string());
+                    let applied = said.and_then(|said| self.tell(&said));
+                    self.check_heard(applied);
+                }
+                other => {
+                    if self.not_a_frame(other, TALK) {
+                        continue;
+                    }
+                    heard = Heard::All;
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        heard
+    }
+
+    /// Handles what reading gave instead of a frame; whether to read on.
+    fn not_a_frame(&mut self, got: std::io::Result<Received>, token: u64) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        match got {
+            Ok(Received::Frame(_) | Received::Reset) => true,
+            Ok(Received::Nothing) => false,
+            Ok(Received::Closed) => {
+                // A closed socket stays readable: it would wake the route without end.
+                let outbox = if token == WORK { &process.work } else { &process.talk };
+                let _ = self.poller.remove(outbox.socket());
+                process.closed = true;
+                self.tick_from_now();
+                false
+            }
+            Err(error) => {
+                process.distrust(error);
+                true
+            }
+        }
+    }
+
+    fn check_heard(&mut self, applied: Result<(), String>) {
+        if let (Err(what), Some(process)) = (applied, &mut self.process) {
+            process.distrust(what);
+        }
+    }
+
+    /// Applies an outcome. Every number in it is checked.
+    fn apply(
+        &mut self,
+        said: FromLane<'_>,
+        beside: Option<OwnedFd>,
+        events: &mut Vec<HomeEvent>,
+    ) -> Result<(), String> {
+        let Some(process) = self.process.as_mut().filter(|process| !process.deaf) else { return Ok(()) };
+        match (process.stage, said) {
+            (Stage::Building, FromLane::Up) => {
+                process.stage = Stage::Up;
+                events.push(HomeEvent::Up { pid: Some(process.child.pid) });
+            }
+            (Stage::Building, FromLane::NotBuilt(why)) => {
+                process.deaf = true;
+                process.kill(DownCause::NotBuilt(why.to_owned()));
+            }
+            (Stage::Building, _) => return Err("an outcome before its instance stood".into()),
+            (Stage::Up, FromLane::Up | FromLane::NotBuilt(_)) => {
+                return Err("it said twice what became of its constructor".into());
+            }
+            (Stage::Up, FromLane::Failed { call, index, failure }) => {
+                self.in_hand.failed(call, index)?;
+                if self.is_wanted(call) {
+                    events.push(HomeEvent::Failed { call, index, failure });
+                }
+            }
+            (Stage::Up, FromLane::NotBegun { call, first, count }) => {
+                self.in_hand.not_begun(call, first, count)?;
+                if self.is_wanted(call) {
+                    events.push(HomeEvent::NotBegun { call, first, count });
+                }
+            }
+            (Stage::Up, FromLane::Returned { call, finished, broken }) => {
+                self.in_hand.returned(call, finished)?;
+                if let Some(failure) = &broken {
+                    give_up(process, failure);
+                }
+                if self.calls.came_back(call) {
+                    events.push(HomeEvent::Returned { call, finished, broken });
+                }
+            }
+            (Stage::Up, FromLane::Answered(json)) => {
+                self.in_hand.answered()?;
+                self.steps_answered += 1;
+                let answer = read_answer(json, beside)?;
+                events.push(HomeEvent::Lifecycle(Ok(answer)));
+            }
+            (Stage::Up, FromLane::StepFailed(failure)) => {
+                self.in_hand.answered()?;
+                self.steps_answered += 1;
+                if breaks(&failure) {
+                    give_up(process, &failure);
+                }
+                events.push(HomeEvent::Lifecycle(Err(failure)));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, call: u64) -> bool {
+        self.calls.get(call).is_some_and(|call| !call.abandoned)
+    }
+
+    /// Passes on what the plugin says beside its work.
+    fn tell(&mut self, said: &FromTalk<'_>) -> Result<(), String> {
+        let killed = self.process.as_ref().map(|process| &process.killed);
+        if matches!(killed, None | Some(Some(DownCause::Protocol(_)))) {
+            return Ok(());
+        }
+        let (route, voice) = (&self.config.route, &*self.config.voice);
+        match *said {
+            FromTalk::Log { level, at, target, message, fields } => {
+                let at = match at {
+                    None => None,
+                    Some((slot, offset)) => {
+                        let known = self.slots.get(&slot);
+                        let (topic, partition) = known.ok_or("a log line about a partition that it does not have")?;
+                        Some(Position { topic, partition: *partition, offset })
+                    }
+                };
+                if level <= voice.level() {
+                    voice.log(route, &PluginLog { level, target, message, fields, at });
+                }
+            }
+            FromTalk::Count { name, by } => {
+                if knows(&mut self.metrics, name)? {
+                    voice.count(route, name, by);
+                } else {
+                    voice.lost(route, Lost::Metrics, 1);
+                }
+            }
+            FromTalk::Time { name, durations } => {
+                if knows(&mut self.metrics, name)? {
+                    voice.time(route, name, durations);
+                } else {
+                    voice.lost(route, Lost::Metrics, 1);
+                }
+            }
+            FromTalk::Lost { logs, metrics } => {
+                for (what, count) in [(Lost::Logs, logs), (Lost::Metrics, metrics)] {
+                    if count > 0 {
+                        voice.lost(route, what, count);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The instance is broken: its process is of no use any more.
+fn give_up(process: &mut PluginProcess, failure: &Failure) {
+    process.deaf = true;
+    process.kill(DownCause::Broken(failure.clone()));
+}
+
+/// Whether a metric of this name is kept: there is a bound to how many there may be.
+fn knows(metrics: &mut std::collections::HashSet<Box<str>>, name: &str) -> Result<bool, String> {
+    if name.len() > MAX_METRIC_NAME {
+        return Err(format!("a metric with a name of {} bytes", name.len()));
+    }
+    if metrics.contains(name) {
+        return Ok(true);
+    }
+    if metrics.len() >= MAX_METRICS {
+        return Ok(false);
+    }
+    metrics.insert(name.into());
+    Ok(true)
+}
+
+fn read_answer(json: &str, beside: Option<OwnedFd>) -> Result<LifecycleAnswer, String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("the answer to a lifecycle call cannot be read: {error}");
+    if !json.is_empty() {
+        return serde_json::from_str(json).map_err(|error| wrong(&error));
+    }
+    let memory = beside.ok_or_else(|| wrong(&"it is empty"))?;
+    let bytes = read_bounded(memory.as_fd(), MAX_BESIDE).map_err(|error| wrong(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(&error))
+}

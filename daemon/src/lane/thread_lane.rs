@@ -1,0 +1,398 @@
+//! The thread of a thread lane: the instance lives here, digests what its queue brings, and answers through another.
+
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use abi_stable::std_types::{ROption, RSlice};
+use crossbeam_queue::SegQueue;
+use devour_abi::{
+    Call, CallCell, CallHost, ConstructRequest, CutNumber, Failure, FailureKind, HeaderView, Host, HostServices,
+    HostedCall, Instance, LifecycleAnswer, LifecycleCall, LogLevel, MessageView, OwnedMessage, ProduceRecord,
+};
+
+use super::{
+    CallNumber, Entry, Source,
+    calls::timestamp,
+    current::{self, Current, Locate},
+    host_talk::not_yet,
+    layout::Fields,
+    views::{self, Names},
+    voice::{Durations, PluginLog, PluginVoice, Position},
+};
+use crate::{os::EventFd, plugin::Library, settings::RouteName};
+
+/// What the home and the thread of one instance share.
+pub(super) struct Shared {
+    /// To the thread; wake it after a push.
+    pub orders: SegQueue<Order>,
+    /// From the thread; `wake` is signalled after a push.
+    pub said: SegQueue<Said>,
+    pub wake: EventFd,
+    pub cell: CallCell,
+    pub cut: CutNumber,
+    /// Nothing is begun any more: the thread ends.
+    pub end: AtomicBool,
+    pub stop_requested: AtomicBool,
+    pub slots: Mutex<HashMap<u32, (Arc<str>, i32)>>,
+}
+
+/// What the thread is to do.
+pub(super) enum Order {
+    Learn(u32, Arc<str>, i32),
+    Digest(Arc<ThreadCall>),
+    Step(LifecycleCall),
+    /// Look at `end`.
+    End,
+}
+
+/// What the thread says.
+pub(super) enum Said {
+    Up,
+    NotBuilt(String),
+    Failed { call: CallNumber, index: u32, failure: Failure },
+    NotBegun { call: CallNumber, first: u32, count: u32 },
+    Returned { call: CallNumber, finished: u32, broken: Option<Failure> },
+    Lifecycle(Result<LifecycleAnswer, Failure>),
+    /// Its last word: the instance is dropped.
+    Ended,
+}
+
+/// One call; the bytes are where they were read to.
+pub(super) struct ThreadCall {
+    pub number: CallNumber,
+    pub source: Source,
+    pub entries: Arc<[Entry]>,
+    /// Entries before this one belong to a predecessor of the call.
+    pub from: u32,
+    pub released: Vec<u64>,
+    pub held: Vec<u64>,
+}
+
+/// What the thread is made of.
+pub(super) struct ThreadParts {
+    pub route: RouteName,
+    pub library: Library,
+    pub symbol: String,
+    pub construct: ConstructRequest,
+    pub hold_on_reject: bool,
+    pub voice: Arc<dyn PluginVoice>,
+    pub shared: Arc<Shared>,
+}
+
+struct Lane {
+    hold_on_reject: bool,
+    shared: Arc<Shared>,
+    names: Names,
+    views: Vec<MessageView<'static>>,
+    instance: Option<Instance>,
+}
+
+/// What a shim may ask during a call.
+struct Hosted<'a> {
+    shared: &'a Shared,
+    call: &'a ThreadCall,
+    parsed: OnceCell<Vec<OnceCell<Box<[HeaderView<'a>]>>>>,
+}
+
+struct Services {
+    route: RouteName,
+    voice: Arc<dyn PluginVoice>,
+    shared: Arc<Shared>,
+    settings: String,
+}
+
+/// Finds the message in hand.
+struct Place {
+    shared: Arc<Shared>,
+    call: Arc<ThreadCall>,
+}
+
+/// Says that the thread is over, however it ends.
+struct SaysEnded(Arc<Shared>);
+
+impl Drop for SaysEnded {
+    fn drop(&mut self) {
+        self.0.say(Said::Ended);
+    }
+}
+
+/// The body of the thread.
+pub(super) fn run(parts: ThreadParts) {
+    let _ended = SaysEnded(Arc::clone(&parts.shared));
+    let Some(mut lane) = Lane::build(parts) else { return };
+    while !lane.shared.end.load(Ordering::Acquire) {
+        let goes_on = match lane.shared.orders.pop() {
+            None => {
+                std::thread::park();
+                true
+            }
+            Some(Order::End) => true,
+            Some(Order::Learn(slot, topic, partition)) => {
+                lane.names.learn(slot, &topic, partition);
+                true
+            }
+            Some(Order::Digest(call)) => lane.digest(call),
+            Some(Order::Step(step)) => lane.step(&step),
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    // A panic in there is caught on the plugin's side; nobody is left who could be told.
+    let _ = lane.instance.take().map(Instance::end);
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn say(&self, said: Said) {
+        self.said.push(said);
+        self.wake.signal();
+    }
+}
+
+// === impl Lane ===
+
+impl Lane {
+    fn build(parts: ThreadParts) -> Option<Self> {
+        let ThreadParts { route, library, symbol, construct, hold_on_reject, voice, shared } = parts;
+        let services =
+            Services { route, voice, shared: Arc::clone(&shared), settings: construct.settings.to_string() };
+        let built = crate::plugin::open_copy(&library, &symbol).map_err(|error| error.to_string()).and_then(|module| {
+            let host = Host::new(Arc::new(services));
+            module.construct_instance(&construct, host).map_err(|failure| match failure.kind {
+                FailureKind::PANIC => format!("its constructor panicked: {}", failure.message),
+                _ => format!("its constructor failed: {}", failure.message),
+            })
+        });
+        match built {
+            Ok(instance) => {
+                shared.say(Said::Up);
+                let instance = Some(instance);
+                Some(Self { hold_on_reject, shared, names: Names::default(), views: Vec::new(), instance })
+            }
+            Err(why) => {
+                shared.say(Said::NotBuilt(why));
+                None
+            }
+        }
+    }
+
+    /// Whether the instance may be used again.
+    fn digest(&mut self, call: Arc<ThreadCall>) -> bool {
+        let Some(instance) = &mut self.instance else { return false };
+        let mut views = views::recycle(std::mem::take(&mut self.views));
+        call.views(&self.names, &mut views);
+        let hosted = Hosted { shared: &self.shared, call: &call, parsed: OnceCell::new() };
+        let batch = Call {
+            number: call.number,
+            messages: RSlice::from_slice(&views),
+            released: RSlice::from_slice(&call.released),
+            held: RSlice::from_slice(&call.held),
+            hold_on_reject: self.hold_on_reject,
+            cell: &self.shared.cell,
+            cut: &self.shared.cut,
+            host: CallHost::new(&hosted),
+            more: ROption::RNone,
+        };
+        let place = Place { shared: Arc::clone(&self.shared), call: Arc::clone(&call) };
+        let current = Current::enter(Rc::new(place));
+        let returned = instance.digest(&batch);
+        drop(current);
+        drop(hosted);
+        self.views = views::recycle(views);
+        let number = call.number;
+        // Given up before it is said: the messages go back to librdkafka on the thread that fetched them.
+        drop(call);
+        let broken = returned.broken.into_option();
+        let goes_on = broken.is_none();
+        self.shared.say(Said::Returned { call: number, finished: returned.finished, broken });
+        goes_on
+    }
+
+    fn step(&mut self, step: &LifecycleCall) -> bool {
+        let Some(instance) = &mut self.instance else { return false };
+        let mut answer = instance.lifecycle(step);
+        if *step == LifecycleCall::Stopped {
+            let ended = self.instance.take().map_or(Ok(()), Instance::end);
+            answer = answer.and_then(|answer| ended.map(|()| answer));
+        }
+        let broken = answer
+            .as_ref()
+            .is_err_and(|failure| matches!(failure.kind, FailureKind::PANIC | FailureKind::FATAL));
+        self.shared.say(Said::Lifecycle(answer));
+        !broken && self.instance.is_some()
+    }
+}
+
+// === impl ThreadCall ===
+
+impl ThreadCall {
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries[(self.from as usize).min(self.entries.len())..]
+    }
+
+    /// Appends a view of each message.
+    fn views<'a>(&'a self, names: &'a Names, views: &mut Vec<MessageView<'a>>) {
+        let entries = self.entries();
+        views.reserve(entries.len());
+        let mut last = None;
+        for entry in entries {
+            let (topic, partition) = match last {
+                Some((slot, name)) if slot == entry.slot => name,
+                _ => {
+                    let name = names.get(entry.slot.0).unwrap_or(("", -1));
+                    last = Some((entry.slot, name));
+                    name
+                }
+            };
+            let fields = self.fields(entry).unwrap_or_default();
+            views.push(views::view(&fields, topic, partition));
+        }
+    }
+
+    #[inline]
+    fn fields(&self, entry: &Entry) -> Option<Fields<'_>> {
+        let (slot, attempt, tag) = (entry.slot.0, entry.attempt, entry.tag);
+        Some(match &self.source {
+            Source::Fetched(batch) => {
+                let message = batch.get(entry.index as usize)?;
+                let (timestamp_ms, timestamp_type) = timestamp(&message);
+                Fields {
+                    slot,
+                    attempt,
+                    tag,
+                    timestamp_type: timestamp_type.0,
+                    offset: message.offset(),
+                    timestamp_ms,
+                    // A plugin does not see it.
+                    leader_epoch: -1,
+                    key: message.key(),
+                    payload: message.payload(),
+                    headers: &[],
+                }
+            }
+            Source::Parked(records) => {
+                let record = records.get(entry.index as usize)?;
+                Fields {
+                    slot,
+                    attempt,
+                    tag,
+                    timestamp_type: record.timestamp_type,
+                    offset: record.offset,
+                    timestamp_ms: record.timestamp_ms,
+                    leader_epoch: record.leader_epoch,
+                    key: record.key.as_deref(),
+                    payload: record.payload.as_deref(),
+                    headers: &[],
+                }
+            }
+        })
+    }
+
+    fn headers(&self, index: usize) -> Box<[HeaderView<'_>]> {
+        let Some(entry) = self.entries().get(index) else { return Box::default() };
+        match &self.source {
+            Source::Fetched(batch) => {
+                let headers = batch.get(entry.index as usize).map(|message| message.headers());
+                headers.unwrap_or_default().into_iter().map(|(name, value)| views::header(name, value)).collect()
+            }
+            Source::Parked(records) => {
+                let headers = records.get(entry.index as usize).map_or(&[][..], |record| &record.headers);
+                headers.iter().map(|(name, value)| views::header(name, value.as_deref())).collect()
+            }
+        }
+    }
+}
+
+// === impl Hosted ===
+
+impl HostedCall for Hosted<'_> {
+    fn failed(&self, index: u32, failure: Failure) {
+        self.shared.say(Said::Failed { call: self.call.number, index, failure });
+    }
+
+    fn not_begun(&self, first: u32, count: u32) {
+        self.shared.say(Said::NotBegun { call: self.call.number, first, count });
+    }
+
+    fn headers(&self, index: u32) -> &[HeaderView<'_>] {
+        let index = index as usize;
+        let parsed = self.parsed.get_or_init(|| vec![OnceCell::new(); self.call.entries().len()]);
+        parsed.get(index).map_or(&[], |parsed| parsed.get_or_init(|| self.call.headers(index)))
+    }
+
+    fn take(&self, _: u32) -> Result<OwnedMessage, String> {
+        Err(not_yet("let a message be taken beyond its call"))
+    }
+}
+
+// === impl Place ===
+
+impl Locate for Place {
+    fn locate(&self) -> Option<(u32, i64)> {
+        let at = self.shared.cell.load();
+        let entry = self.call.entries().get(at.index as usize).filter(|_| at.call == self.call.number)?;
+        Some((entry.slot.0, self.call.fields(entry)?.offset))
+    }
+}
+
+// === impl Services ===
+
+impl HostServices for Services {
+    fn log(&self, level: LogLevel, target: &str, message: &str, fields: &str) {
+        let level = level.clamp(LogLevel::ERROR, LogLevel::TRACE);
+        if level > self.voice.level() {
+            return;
+        }
+        let known = current::position().and_then(|(slot, offset)| {
+            let slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.get(&slot).map(|(topic, partition)| (Arc::clone(topic), *partition, offset))
+        });
+        let at = known.as_ref().map(|(topic, partition, offset)| Position {
+            topic,
+            partition: *partition,
+            offset: *offset,
+        });
+        self.voice.log(&self.route, &PluginLog { level, target, message, fields, at });
+    }
+
+    fn log_enabled(&self, level: LogLevel) -> bool {
+        level <= self.voice.level()
+    }
+
+    fn count(&self, name: &str, by: u64) {
+        self.voice.count(&self.route, name, by);
+    }
+
+    fn time(&self, name: &str, nanoseconds: u64) {
+        self.voice.time(&self.route, name, Durations::one(nanoseconds));
+    }
+
+    fn settings(&self) -> String {
+        self.settings.clone()
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.shared.stop_requested.load(Ordering::Relaxed)
+    }
+
+    fn produce(&self, _: &ProduceRecord<'_>) -> Result<(), String> {
+        Err(not_yet("produce records"))
+    }
+
+    fn pause(&self, _: &str, _: i32) -> Result<(), String> {
+        Err(not_yet("pause partitions"))
+    }
+
+    fn resume(&self, _: &str, _: i32) -> Result<(), String> {
+        Err(not_yet("resume partitions"))
+    }
+}

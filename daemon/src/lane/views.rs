@@ -1,0 +1,131 @@
+//! The messages of a call as the plugin sees them. The vectors that hold them are used again from call to call.
+
+use abi_stable::std_types::{ROption, RSlice, RStr};
+use devour_abi::{HeaderView, MessageView, TimestampType};
+
+use super::layout::{self, Fields, Headers};
+
+/// Topic and partition of each slot, as far as they are known.
+#[derive(Default)]
+pub(super) struct Names(Vec<Option<(Box<str>, i32)>>);
+
+/// Why a piece of memory does not hold the messages that it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ViewError {
+    #[error("message {0} of the call does not lie wholly in its place")]
+    Broken(u32),
+    #[error("message {0} of the call is of a partition that was not told")]
+    Unknown(u32),
+}
+
+// === impl Names ===
+
+impl Names {
+    pub(super) fn learn(&mut self, slot: u32, topic: &str, partition: i32) {
+        let slot = slot as usize;
+        if self.0.len() <= slot {
+            self.0.resize(slot + 1, None);
+        }
+        self.0[slot] = Some((topic.into(), partition));
+    }
+
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> Option<(&str, i32)> {
+        let (topic, partition) = self.0.get(slot as usize)?.as_ref()?;
+        Some((topic, *partition))
+    }
+}
+
+/// Appends the views of `count` records that lie in `bytes`, and, if they are wanted, their encoded headers.
+#[inline]
+pub(super) fn of_records<'a>(
+    mut bytes: &'a [u8],
+    count: u32,
+    names: &'a Names,
+    views: &mut Vec<MessageView<'a>>,
+    mut headers: Option<&mut Vec<&'a [u8]>>,
+) -> Result<(), ViewError> {
+    views.reserve(count as usize);
+    // Messages of one partition mostly follow each other.
+    let mut last = None;
+    for index in 0..count {
+        let (fields, length) = layout::read(bytes).ok_or(ViewError::Broken(index))?;
+        bytes = &bytes[length..];
+        let (topic, partition) = match last {
+            Some((slot, name)) if slot == fields.slot => name,
+            _ => {
+                let name = names.get(fields.slot).ok_or(ViewError::Unknown(index))?;
+                last = Some((fields.slot, name));
+                name
+            }
+        };
+        views.push(view(&fields, topic, partition));
+        if let Some(headers) = &mut headers {
+            headers.push(fields.headers);
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+pub(super) fn view<'a>(fields: &Fields<'a>, topic: &'a str, partition: i32) -> MessageView<'a> {
+    MessageView {
+        topic: RStr::from_str(topic),
+        key: bytes(fields.key),
+        payload: bytes(fields.payload),
+        offset: fields.offset,
+        timestamp_ms: fields.timestamp_ms,
+        order_tag: fields.tag,
+        partition,
+        attempt: fields.attempt,
+        timestamp_type: TimestampType(fields.timestamp_type),
+        more: ROption::RNone,
+    }
+}
+
+#[inline]
+pub(super) fn bytes(bytes: Option<&[u8]>) -> ROption<RSlice<'_, u8>> {
+    match bytes {
+        Some(bytes) => ROption::RSome(RSlice::from_slice(bytes)),
+        None => ROption::RNone,
+    }
+}
+
+/// Encoded headers as the plugin sees them.
+pub(super) fn of_headers(encoded: &[u8]) -> Box<[HeaderView<'_>]> {
+    Headers::of(encoded).map(|(name, value)| header(name, value)).collect()
+}
+
+pub(super) fn header<'a>(name: &'a str, value: Option<&'a [u8]>) -> HeaderView<'a> {
+    HeaderView { name: RStr::from_str(name), value: bytes(value) }
+}
+
+/// The same vector, empty, for views that live elsewhere: collecting in place keeps the allocation.
+pub(super) fn recycle<'b>(mut views: Vec<MessageView<'_>>) -> Vec<MessageView<'b>> {
+    views.clear();
+    views.into_iter().map(|_| -> MessageView<'b> { unreachable!("it was cleared") }).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_become_views_and_their_vector_is_kept() {
+        let mut names = Names::default();
+        names.learn(3, "orders", 7);
+        let fields = Fields { slot: 3, attempt: 2, offset: 40, key: Some(b"k"), payload: None, ..Fields::default() };
+        let mut bytes = vec![0; 256];
+        let length = layout::write(&mut bytes, &fields);
+        let mut views = Vec::with_capacity(100);
+        of_records(&bytes, 1, &names, &mut views, None).unwrap();
+        let view = views[0];
+        assert_eq!((view.topic.as_str(), view.partition, view.offset, view.attempt), ("orders", 7, 40, 2));
+        assert_eq!((view.key.into_option().unwrap().as_slice(), view.payload), (&b"k"[..], ROption::RNone));
+        assert!(of_records(&bytes[..length - 1], 1, &names, &mut views, None).is_err());
+        let at = views.as_ptr() as usize;
+        let kept = recycle(views);
+        assert_eq!((kept.as_ptr() as usize, kept.capacity() >= 100, kept.len()), (at, true, 0));
+    }
+}
