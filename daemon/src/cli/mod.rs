@@ -1,0 +1,84 @@
+//! The command line: one file per subcommand.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod consume;
+mod demo;
+mod hidden;
+mod plugins;
+mod run;
+mod schema;
+
+/// Nothing is left to do.
+pub(crate) const DONE: u8 = 0;
+/// An action failed.
+pub(crate) const FAILED: u8 = 1;
+/// The command line is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// The daemon itself failed.
+pub(crate) const INTERNAL: u8 = 70;
+/// The deadline of a stop passed with messages in hand.
+pub(crate) const LEFT: u8 = 75;
+/// The settings are wrong.
+pub(crate) const BAD_SETTINGS: u8 = 78;
+
+#[derive(Parser)]
+#[command(
+    name = "devourd",
+    version,
+    about = "Turns compiled plugins into supervised Kafka consumers.",
+    after_help = "Exit status: 0 done, 1 an action failed, 2 usage, 70 internal failure, 75 the stop's deadline passed with \
+                  messages in hand, 78 bad settings."
+)]
+struct Cli {
+    /// The settings file; else $KAFKA_SETTINGS_PATH, else settings.yaml in the working directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reports everything that is wrong with a settings file and its plugins. Contacts no Kafka.
+    Check(check::Args),
+    /// Runs one route of the settings in the foreground.
+    Consume(consume::Args),
+    /// Shows it all on an embedded broker: real messages through the sample plugins, and a result.
+    Demo(demo::Args),
+    /// What plugin libraries offer.
+    #[command(subcommand)]
+    Plugins(plugins::Command),
+    /// Prints the JSON Schema of the settings.
+    Schema,
+    /// What a plugin's process runs; nobody calls it by hand.
+    #[command(hide = true)]
+    Host,
+    /// What opens a library to read its descriptors; nobody calls it by hand.
+    #[command(hide = true)]
+    Probe,
+    /// The broker behind `demo` and the tests.
+    #[command(hide = true)]
+    EmbeddedBroker(hidden::EmbeddedBroker),
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = cli.settings.as_deref();
+    ExitCode::from(match cli.command {
+        None => run::run(settings),
+        Some(Command::Check(args)) => check::run(settings, &args),
+        Some(Command::Consume(args)) => consume::run(settings, &args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Plugins(command)) => plugins::run(settings, &command),
+        Some(Command::Schema) => schema::run(),
+        Some(Command::Host) => hidden::host(),
+        Some(Command::Probe) => hidden::probe(),
+        Some(Command::EmbeddedBroker(args)) => hidden::embedded_broker(&args),
+    })
+}

@@ -1,0 +1,111 @@
+//! `devourd plugins list` and `devourd plugins inspect FILE`: what libraries offer. A library is read first, and run
+//! only in throw-away children.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Subcommand;
+
+use super::{DONE, FAILED, INTERNAL, run};
+use crate::{
+    os::Spawner,
+    plugin::{self, Inspector, Prober},
+    settings::FileChecks,
+};
+
+/// How long a library may take to say what it is.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// The libraries of directories and their consumers, read without running them.
+    List {
+        /// Directories; else `plugin_dirs` of the settings.
+        dirs: Vec<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a library says of itself.
+    Inspect {
+        /// The library's file.
+        file: String,
+        /// Construct each consumer too.
+        #[arg(long)]
+        construct: bool,
+        /// Settings that the consumers are given, as JSON.
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        with: serde_json::Value,
+        /// Take files that others may write.
+        #[arg(long)]
+        trust: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(flag: Option<&Path>, command: &Command) -> u8 {
+    match command {
+        Command::List { dirs, json } => list(flag, dirs, *json),
+        Command::Inspect { file, construct, with, trust, json } => {
+            let checks = if *trust { FileChecks::Off } else { FileChecks::Enforce };
+            inspect(file, *construct, with, checks, *json)
+        }
+    }
+}
+
+fn list(flag: Option<&Path>, dirs: &[PathBuf], json: bool) -> u8 {
+    let (dirs, checks) = if dirs.is_empty() {
+        match run::load(flag) {
+            Ok(settings) => (settings.plugin_dirs, settings.plugin_file_checks),
+            Err(status) => return status,
+        }
+    } else {
+        (dirs.to_vec(), FileChecks::Enforce)
+    };
+    let listed = plugin::list(&dirs, checks);
+    if json {
+        println!("{}", serde_json::json!(listed));
+    } else if listed.is_empty() {
+        let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        println!("no libraries in {}", dirs.join(", "));
+    } else {
+        for library in &listed {
+            println!("{library}");
+        }
+    }
+    DONE
+}
+
+fn inspect(file: &str, construct: bool, settings: &serde_json::Value, checks: FileChecks, json: bool) -> u8 {
+    let spawner = match Spawner::start() {
+        Ok(spawner) => spawner,
+        Err(error) => {
+            eprintln!("devourd plugins inspect: no child process can be started: {error}");
+            return INTERNAL;
+        }
+    };
+    let prober = Prober::new(spawner, plugin::child_environment(&BTreeSet::new()));
+    let inspector =
+        Inspector { plugin_dirs: &[], checks, prober: &prober, settings, construct, timeout: TIMEOUT };
+    // A bare name is a file of this directory here, not a search.
+    let path = if file.contains('/') { file.to_owned() } else { format!("./{file}") };
+    match plugin::inspect(&path, &inspector) {
+        Ok(inspection) => {
+            if json {
+                println!("{}", serde_json::json!(inspection));
+            } else {
+                println!("{inspection}");
+            }
+            if inspection.first_error().is_some() { FAILED } else { DONE }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            FAILED
+        }
+    }
+}

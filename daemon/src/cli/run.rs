@@ -1,0 +1,135 @@
+//! `devourd`: the daemon. Also what `consume` and `demo` share with it.
+
+use std::{io::IsTerminal, path::Path, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{BAD_SETTINGS, DONE, FAILED, INTERNAL, LEFT};
+use crate::{
+    lane::{PluginVoice, Printed},
+    os::{Spawner, process},
+    plugin::{Prober, Store, child_environment},
+    settings::{self, Environment, Findings, ProcessEnvironment, Settings},
+    signals::{self, Signal},
+    supervisor::{Exit, Supervisor, plan::Planner},
+    systemd::Systemd,
+    telemetry,
+};
+
+/// How a run differs from the daemon's.
+pub(super) struct Run {
+    /// What becomes of what plugins print.
+    pub printed: Printed,
+    /// Whose ear for what plugins say.
+    pub voice: Arc<dyn PluginVoice>,
+    /// Read the settings again on SIGHUP.
+    pub reloads: bool,
+    /// End when every route has ended.
+    pub ends_with_routes: bool,
+}
+
+pub(super) fn run(flag: Option<&Path>) -> u8 {
+    let settings = match load(flag) {
+        Ok(settings) => settings,
+        Err(status) => return status,
+    };
+    telemetry::start(settings.log);
+    let run = Run { printed: Printed::Log, voice: telemetry::voice(), reloads: true, ends_with_routes: false };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = %settings.file.display(), routes = settings.routes.len(), "devourd");
+    supervise(settings, run, Systemd::from_environment())
+}
+
+/// Finds and reads the settings; what is wrong goes to standard error.
+pub(super) fn load(flag: Option<&Path>) -> Result<Settings, u8> {
+    let environment = ProcessEnvironment;
+    let found = settings::locate(flag, &environment);
+    match settings::load(&found.path, &environment) {
+        Ok(settings) => {
+            let warnings = settings.findings();
+            if !warnings.is_empty() {
+                eprintln!("{}", draw(&warnings));
+            }
+            Ok(settings)
+        }
+        Err(findings) => {
+            eprintln!("{}", draw(&findings));
+            eprintln!("devourd: {} (named by {}) cannot be used", found.path.display(), found.named_by);
+            Err(BAD_SETTINGS)
+        }
+    }
+}
+
+/// Findings for a person: with colour where standard error is a terminal.
+pub(super) fn draw(findings: &Findings) -> String {
+    if std::io::stderr().is_terminal() { findings.render_coloured() } else { findings.render() }
+}
+
+/// Runs the settings' routes until a signal, or until they have ended.
+pub(super) fn supervise(settings: Settings, run: Run, systemd: Systemd) -> u8 {
+    let (tell, told) = mpsc::unbounded_channel();
+    match signals::listen(tell) {
+        Ok(()) => supervise_with(settings, run, systemd, told),
+        Err(error) => {
+            tracing::error!(%error, "devourd cannot listen to signals");
+            INTERNAL
+        }
+    }
+}
+
+/// The same, told to stop by whoever holds the other end.
+pub(super) fn supervise_with(
+    settings: Settings,
+    run: Run,
+    systemd: Systemd,
+    signals: mpsc::UnboundedReceiver<Signal>,
+) -> u8 {
+    match try_supervise(settings, run, systemd, signals) {
+        Ok(Exit::Done) => DONE,
+        Ok(Exit::Left) => LEFT,
+        Ok(Exit::Failed) => FAILED,
+        Err(error) => {
+            tracing::error!(%error, "devourd cannot run");
+            INTERNAL
+        }
+    }
+}
+
+/// What proves the routes of `settings`.
+pub(super) fn planner(
+    settings: &Settings,
+    store: Store,
+    spawner: Spawner,
+    voice: Arc<dyn PluginVoice>,
+    printed: Printed,
+) -> Planner {
+    let prober = Prober::new(spawner.clone(), child_environment(&settings.substituted_variables));
+    Planner { store, prober, spawner, voice, printed }
+}
+
+fn try_supervise(
+    settings: Settings,
+    run: Run,
+    systemd: Systemd,
+    signals: mpsc::UnboundedReceiver<Signal>,
+) -> std::io::Result<Exit> {
+    if !settings.core_dumps {
+        // Else a plugin's process of the same user could open this one's memory and environment.
+        process::not_dumpable()?;
+    }
+    process::raise_open_files()?;
+    let spawner = Spawner::start()?;
+    let planner = planner(&settings, Store::at(&settings.state_dir), spawner, run.voice, run.printed);
+    let file = settings.file.clone();
+    let mut supervisor = Supervisor::new(settings, planner, systemd);
+    if run.reloads {
+        supervisor = supervisor.reloading(Box::new(move || {
+            let environment: &dyn Environment = &ProcessEnvironment;
+            settings::load(&file, environment).map_err(|findings| format!("{file}\n{findings}", file = file.display()))
+        }));
+    }
+    if run.ends_with_routes {
+        supervisor = supervisor.ending_with_routes();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    Ok(runtime.block_on(supervisor.run(signals)))
+}

@@ -1,0 +1,501 @@
+//! The life of routes: it starts a worker for each, keeps it alive, and changes exactly what new settings change.
+//! A start is a reload from nothing. All of it runs in one thread; the workers tell it what happens.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+pub mod plan;
+pub mod reload;
+pub mod restart;
+pub mod route;
+
+use plan::{Plan, PlanFinding, Planner};
+use reload::{Change, diff};
+use route::{AfterEnd, Due, State, Supervised};
+
+use crate::{
+    settings::{RouteName, Settings},
+    signals::Signal,
+    systemd::Systemd,
+    worker::{Command, Ended, Event, WorkerHandle},
+};
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was finished.
+    Done,
+    /// The deadline of the stop passed with messages in hand.
+    Left,
+    /// The only route of `consume` could not run.
+    Failed,
+}
+
+/// Where settings are read again from.
+pub type Reader = Box<dyn Fn() -> Result<Settings, String>>;
+
+/// The daemon at work.
+pub struct Supervisor {
+    settings: Settings,
+    planner: Planner,
+    systemd: Systemd,
+    routes: BTreeMap<RouteName, Supervised>,
+    tell: mpsc::UnboundedSender<Told>,
+    told: mpsc::UnboundedReceiver<Told>,
+    /// Where a SIGHUP reads; none for a command that runs once.
+    reader: Option<Reader>,
+    stopping: Option<Instant>,
+    ready: bool,
+    left: bool,
+    /// The routes that ended by themselves, when that ends the daemon (`consume`, `demo`).
+    ends_with_routes: bool,
+    failed: bool,
+}
+
+/// What a worker says, and which of a route's workers says it.
+struct Told {
+    route: RouteName,
+    incarnation: u64,
+    event: Event,
+}
+
+/// What is wrong with the routes of a file.
+pub type Refused = Vec<(RouteName, Vec<PlanFinding>)>;
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// A supervisor of nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, planner: Planner, systemd: Systemd) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        Self {
+            settings,
+            planner,
+            systemd,
+            routes: BTreeMap::new(),
+            tell,
+            told,
+            reader: None,
+            stopping: None,
+            ready: false,
+            left: false,
+            ends_with_routes: false,
+            failed: false,
+        }
+    }
+
+    /// Reads settings again on SIGHUP.
+    #[must_use]
+    pub fn reloading(mut self, reader: Reader) -> Self {
+        self.reader = Some(reader);
+        self
+    }
+
+    /// Ends when every route has ended.
+    #[must_use]
+    pub fn ending_with_routes(mut self) -> Self {
+        self.ends_with_routes = true;
+        self
+    }
+
+    /// Starts all routes of the settings. A route that cannot be planned is `failed` and named; the others run.
+    pub fn start(&mut self) {
+        let now = Instant::now();
+        let settings = self.settings.clone();
+        for route in &settings.routes {
+            match self.planner.plan(&settings, route, true) {
+                Ok(plan) => self.add(plan, now),
+                Err(findings) => {
+                    self.failed = true;
+                    tell_findings(&route.name, &findings);
+                    tracing::error!(route = %route.name, state = %State::Failed, from = "none", "route state");
+                }
+            }
+        }
+        self.announce();
+    }
+
+    /// Works until it is told to stop and all routes have ended.
+    pub async fn run(mut self, mut signals: mpsc::UnboundedReceiver<Signal>) -> Exit {
+        self.start();
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                Some(signal) = signals.recv() => match signal {
+                    Signal::Stop if self.stopping.is_some() => {
+                        tracing::warn!("a second signal: stopping at once, what is in hand is read again later");
+                        return Exit::Left;
+                    }
+                    Signal::Stop => self.stop(),
+                    Signal::Reload => self.reload(),
+                    Signal::Dump => self.dump(),
+                },
+                Some(told) = self.told.recv() => self.hear(told),
+                () = tokio::time::sleep_until(due.into()) => self.do_what_is_due(),
+            }
+            self.announce();
+            if self.is_over() {
+                return match (self.left, self.failed && self.ends_with_routes) {
+                    (true, _) => Exit::Left,
+                    (_, true) => Exit::Failed,
+                    _ => Exit::Done,
+                };
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let all_ended = self.routes.values().all(|route| route.worker.is_none() && route.due.is_none());
+        (self.stopping.is_some() || self.ends_with_routes) && all_ended
+    }
+
+    fn next_due(&self) -> Instant {
+        let soonest = self.routes.values().filter_map(|route| route.due).map(|(at, _)| at).min();
+        let idle = Instant::now() + Duration::from_secs(10);
+        soonest.map_or(idle, |at| at.min(idle))
+    }
+
+    fn add(&mut self, plan: Plan, now: Instant) {
+        let name = plan.route.name.clone();
+        let worker = &plan.worker;
+        tracing::info!(
+            route = %name,
+            state = %State::Starting,
+            from = "none",
+            plugin = %plan.library.file.display(),
+            symbol = plan.route.symbol,
+            version = plan.descriptor.version,
+            topics = worker.topics.join(","),
+            consumer_type = %worker.consumer_type,
+            group = worker.properties.get("group.id").filter(|_| worker.has_group),
+            "route state"
+        );
+        let mut route = Supervised::new(plan, now);
+        self.start_worker(&mut route, now);
+        self.routes.insert(name, route);
+    }
+
+    fn start_worker(&self, route: &mut Supervised, now: Instant) {
+        route.incarnation += 1;
+        route.worker_since = now;
+        route.plugin_up = false;
+        route.partitions = None;
+        let (name, incarnation, tell) = (route.plan.route.name.clone(), route.incarnation, self.tell.clone());
+        let listener = std::sync::Arc::new(move |event| {
+            // Nobody listens any more only when the daemon is ending at once.
+            let _ = tell.send(Told { route: name.clone(), incarnation, event });
+        });
+        match WorkerHandle::start(route.plan.worker.clone(), listener) {
+            Ok(worker) => {
+                worker.tell(Command::StartPlugin);
+                route.worker = Some(worker);
+            }
+            Err(error) => {
+                tracing::error!(route = %route.plan.route.name, %error, "the system has no thread for this route");
+                route.last_error = Some(error.to_string());
+                let wait = route.client_restarts.failed(Duration::ZERO, chance());
+                route.enter(State::Backoff, now);
+                route.later(Due::Worker, wait, now);
+            }
+        }
+    }
+
+    fn hear(&mut self, Told { route: name, incarnation, event }: Told) {
+        let now = Instant::now();
+        let Some(mut route) = self.routes.remove(&name) else { return };
+        if route.incarnation != incarnation {
+            self.routes.insert(name, route);
+            return;
+        }
+        match event {
+            Event::Polling => {}
+            Event::Assigned(partitions) => {
+                route.partitions = Some(partitions);
+                route.settle(now);
+            }
+            Event::PluginUp { pid } => {
+                tracing::info!(route = %name, pid, restarts = route.plugin_restarts.total(), "plugin up");
+                route.plugin_up = true;
+                route.pid = pid;
+                route.settle(now);
+            }
+            Event::PluginDown { cause, lived } => {
+                route.plugin_up = false;
+                let pid = route.pid.take();
+                if route.state != State::Draining {
+                    let wait = route.plugin_restarts.failed(lived, chance());
+                    let (wait_ms, restarts) = (wait.as_millis() as u64, route.plugin_restarts.total());
+                    tracing::warn!(route = %name, pid, cause = %cause, restart_in_ms = wait_ms, restarts,
+                        "plugin down; its partitions stay, and it is started again");
+                    route.last_error = Some(cause.to_string());
+                    route.enter(State::Backoff, now);
+                    route.later(Due::Plugin, wait, now);
+                }
+            }
+            Event::Ended(ended) => {
+                if let Some(worker) = route.worker.take() {
+                    worker.join();
+                }
+                route.due = None;
+                if let Some(route) = self.ended(route, ended, now) {
+                    self.routes.insert(name, route);
+                }
+                return;
+            }
+        }
+        self.routes.insert(name, route);
+        self.do_what_is_due();
+    }
+
+    /// A worker is over. Gives the route back if it is still one.
+    fn ended(&mut self, mut route: Supervised, ended: Ended, now: Instant) -> Option<Supervised> {
+        let name = route.plan.route.name.clone();
+        if let Ended::Left { messages, blocked_by } = &ended {
+            self.left = true;
+            tracing::error!(route = %name, messages, blocked_by, "stopped with messages in hand; they are read again");
+        }
+        match std::mem::take(&mut route.then) {
+            AfterEnd::Forgotten => {
+                route.enter(State::Stopped, now);
+                return None;
+            }
+            AfterEnd::Replaced(plan) if self.stopping.is_none() => {
+                route.enter(State::Stopped, now);
+                self.add(*plan, now);
+                return None;
+            }
+            AfterEnd::Replaced(_) | AfterEnd::AsItEnded => {}
+        }
+        match ended {
+            Ended::Drained | Ended::Left { .. } | Ended::Idle => route.enter(State::Stopped, now),
+            Ended::ClientFailed(error) | Ended::Panicked(error) => {
+                let wait = route.client_restarts.failed(now.saturating_duration_since(route.worker_since), chance());
+                tracing::error!(route = %name, error, restart_in_ms = wait.as_millis() as u64,
+                    restarts = route.client_restarts.total(), "client failed; a new one is made");
+                route.last_error = Some(error);
+                if self.stopping.is_some() {
+                    route.enter(State::Stopped, now);
+                } else {
+                    route.enter(State::Backoff, now);
+                    route.later(Due::Worker, wait, now);
+                }
+            }
+            Ended::Misconfigured(error) => {
+                tracing::error!(route = %name, error, "route cannot run; mend its settings and reload");
+                route.last_error = Some(error);
+                self.failed = true;
+                route.enter(State::Failed, now);
+            }
+        }
+        Some(route)
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        let mut routes = std::mem::take(&mut self.routes);
+        for route in routes.values_mut() {
+            let Some((_, due)) = route.due.take_if(|(at, _)| *at <= now) else { continue };
+            match (due, &route.worker) {
+                (Due::Plugin, Some(worker)) => worker.tell(Command::StartPlugin),
+                (Due::Plugin, None) => {}
+                (Due::Worker, _) => {
+                    route.enter(State::Starting, now);
+                    self.start_worker(route, now);
+                }
+            }
+        }
+        self.routes = routes;
+    }
+
+    fn stop(&mut self) {
+        let now = Instant::now();
+        let deadline = now + self.settings.shutdown_timeout;
+        tracing::info!(routes = self.routes.len(), timeout_ms = self.settings.shutdown_timeout.as_millis() as u64, "stopping");
+        self.systemd.stopping();
+        self.stopping = Some(deadline);
+        for route in self.routes.values_mut() {
+            stop_route(route, deadline, false, now);
+        }
+    }
+
+    /// Reads the settings again, proves every route, and only then acts, on changed routes alone.
+    fn reload(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let Some(reader) = &self.reader else { return };
+        let now = Instant::now();
+        self.systemd.reloading();
+        let result = reader().and_then(|settings| match self.prove(&settings) {
+            Ok(plans) => Ok((settings, plans)),
+            Err(refused) => {
+                for (route, findings) in &refused {
+                    tell_findings(route, findings);
+                }
+                Err(format!("{} of its routes cannot run", refused.len()))
+            }
+        });
+        match result {
+            Ok((settings, plans)) => self.apply(settings, plans, now),
+            Err(error) => {
+                tracing::error!(error, "reload refused: nothing was changed");
+            }
+        }
+        self.systemd.ready();
+    }
+
+    fn prove(&self, settings: &Settings) -> Result<BTreeMap<RouteName, Plan>, Refused> {
+        let mut plans = BTreeMap::new();
+        let mut refused = Vec::new();
+        for route in &settings.routes {
+            match self.planner.plan(settings, route, false) {
+                Ok(plan) => {
+                    plans.insert(route.name.clone(), plan);
+                }
+                Err(findings) => refused.push((route.name.clone(), findings)),
+            }
+        }
+        if refused.is_empty() { Ok(plans) } else { Err(refused) }
+    }
+
+    fn apply(&mut self, settings: Settings, mut plans: BTreeMap<RouteName, Plan>, now: Instant) {
+        // A route that is going already counts as what it will be.
+        let runs: BTreeMap<RouteName, Plan> = self
+            .routes
+            .iter()
+            .filter(|(_, route)| route.state != State::Failed)
+            .filter_map(|(name, route)| match &route.then {
+                AfterEnd::AsItEnded => Some((name.clone(), route.plan.clone())),
+                AfterEnd::Replaced(plan) => Some((name.clone(), (**plan).clone())),
+                AfterEnd::Forgotten => None,
+            })
+            .collect();
+        let changes = diff(&runs, &plans);
+        let deadline = now + settings.shutdown_timeout;
+        for (name, change) in &changes {
+            tracing::info!(route = %name, change = ?change, "reload");
+            let plan = plans.remove(name);
+            match (change, plan) {
+                (Change::Kept, _) => {}
+                (Change::Removed, _) => {
+                    if let Some(route) = self.routes.get_mut(name) {
+                        route.then = AfterEnd::Forgotten;
+                        stop_route(route, deadline, true, now);
+                    }
+                }
+                (Change::Added | Change::Restarted, Some(plan)) => match self.routes.get_mut(name) {
+                    Some(route) if route.worker.is_some() => {
+                        // Another group, topic or client: the old member leaves, or its partitions wait for it.
+                        let leave = route.plan.worker.properties.get("group.id") != plan.worker.properties.get("group.id");
+                        route.then = AfterEnd::Replaced(Box::new(plan));
+                        stop_route(route, deadline, leave, now);
+                    }
+                    _ => {
+                        self.routes.remove(name);
+                        self.add(plan, now);
+                    }
+                },
+                (Change::Added | Change::Restarted, None) => {}
+            }
+        }
+        self.routes.retain(|_, route| !(route.worker.is_none() && matches!(route.then, AfterEnd::Forgotten)));
+        let count = |wanted: Change| changes.values().filter(|change| **change == wanted).count();
+        tracing::info!(
+            kept = count(Change::Kept),
+            restarted = count(Change::Restarted),
+            added = count(Change::Added),
+            removed = count(Change::Removed),
+            took_ms = now.elapsed().as_millis() as u64,
+            "reloaded"
+        );
+        self.settings = settings;
+    }
+
+    fn dump(&self) {
+        for (name, route) in &self.routes {
+            let stats = route.worker.as_ref().map(|worker| &worker.stats);
+            let count = |read: fn(&crate::worker::RouteStats) -> u64| stats.map(|stats| read(stats));
+            use std::sync::atomic::Ordering::Relaxed;
+            tracing::info!(
+                route = %name,
+                state = %route.state,
+                for_ms = route.since.elapsed().as_millis() as u64,
+                pid = route.pid,
+                digested = count(|stats| stats.digested.load(Relaxed)),
+                failed = count(|stats| stats.failed.load(Relaxed)),
+                skipped = count(|stats| stats.skipped.load(Relaxed)),
+                commits = count(|stats| stats.commits.load(Relaxed)),
+                plugin_restarts = route.plugin_restarts.total(),
+                client_restarts = route.client_restarts.total(),
+                last_error = route.last_error,
+                metrics = crate::telemetry::PLUGIN_METRICS.describe(name),
+                "dump"
+            );
+            if let Some(worker) = &route.worker {
+                worker.tell(Command::Dump);
+            }
+        }
+    }
+
+    /// Tells systemd what is so: ready once every route has its first outcome.
+    fn announce(&mut self) {
+        let counted = |state: State| self.routes.values().filter(|route| route.state == state).count();
+        let starting = self.routes.values().filter(|route| route.state == State::Starting && !waits_for_kafka(route)).count();
+        if !self.ready && starting == 0 && self.stopping.is_none() {
+            self.ready = true;
+            tracing::info!(routes = self.routes.len(), "ready");
+            self.systemd.ready();
+        }
+        self.systemd.status(format!(
+            "{} running, {} starting, {} in backoff, {} failed, {} draining",
+            counted(State::Running),
+            counted(State::Starting),
+            counted(State::Backoff),
+            counted(State::Failed),
+            counted(State::Draining),
+        ));
+    }
+
+    /// The routes' names and states, for who runs the supervisor in its own process.
+    #[must_use]
+    pub fn settings_file(&self) -> PathBuf {
+        self.settings.file.clone()
+    }
+}
+
+/// Its plugin digests; only the group has not answered.
+fn waits_for_kafka(route: &Supervised) -> bool {
+    route.plugin_up
+}
+
+fn stop_route(route: &mut Supervised, deadline: Instant, leave: bool, now: Instant) {
+    route.due = None;
+    match &route.worker {
+        Some(worker) => {
+            worker.tell(Command::Stop { deadline, leave });
+            route.enter(State::Draining, now);
+        }
+        None => route.enter(State::Stopped, now),
+    }
+}
+
+fn tell_findings(route: &RouteName, findings: &[PlanFinding]) {
+    for finding in findings {
+        tracing::error!(route = %route, key = finding.key.join("."), "{}", finding.message);
+    }
+}
+
+/// 0 to 1, from the kernel: restarts that failed together do not come back together.
+fn chance() -> f64 {
+    let mut bytes = [0; 4];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    }
+}

@@ -1,0 +1,263 @@
+//! From a route's settings and its plugin's descriptor to what a worker runs. Everything that can be wrong is found
+//! here, before anything is started or stopped.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
+
+use crate::{
+    kafka::{self, ClientProperties, StartOffset},
+    lane::{HomeConfig, PluginVoice, Printed},
+    os::Spawner,
+    plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
+    settings::{
+        ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Route, Settings, Then, Tombstones,
+        Topics,
+    },
+    worker::{CommitPolicy, ResetTo, WorkerConfig},
+};
+
+/// A route that is proven: what runs it, and what tells it from another.
+#[derive(Clone)]
+pub struct Plan {
+    /// The route's settings.
+    pub route: Route,
+    /// Its plugin.
+    pub library: Library,
+    /// What the plugin says of itself.
+    pub descriptor: Descriptor,
+    /// What its worker runs.
+    pub worker: WorkerConfig,
+}
+
+/// What is wrong with a route, each with the key of the route that it concerns.
+#[derive(Debug)]
+pub struct PlanFinding {
+    /// Key inside the route, such as `path`, or `config` and `consumer_group`; empty for the route as a whole.
+    pub key: Vec<String>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What every plan needs beside the route.
+pub struct Planner {
+    /// Keeps copies of plugins.
+    pub store: Store,
+    /// Asks plugins in throw-away children.
+    pub prober: Prober,
+    /// Starts their processes.
+    pub spawner: Spawner,
+    /// Where what they say goes.
+    pub voice: Arc<dyn PluginVoice>,
+    /// What becomes of what they print.
+    pub printed: Printed,
+}
+
+/// How long a plugin may take to say what it is.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A route's choices, laid over the plugin's.
+struct Choices {
+    topics: Vec<String>,
+    consumer_type: ConsumerType,
+    config: ConsumerConfig,
+    digest: DigestInfo,
+}
+
+// === impl Planner ===
+
+impl Planner {
+    /// Proves a route. `first` says that the daemon starts: only then does `reset_offset_on_start` act.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn plan(&self, settings: &Settings, route: &Route, first: bool) -> Result<Plan, Vec<PlanFinding>> {
+        let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
+        let checked = check_route(RouteAsk::from(route), dirs, &self.store, checks, &self.prober, PROBE_TIMEOUT);
+        let Checked { library, probe } = checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect::<Vec<_>>())?;
+        let descriptor = probe.descriptor;
+        let choices = choices(route, &descriptor)?;
+        let properties = client_properties(settings, route, &choices)?;
+        let worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
+        Ok(Plan { route: route.clone(), library, descriptor, worker })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn worker(
+        &self,
+        settings: &Settings,
+        route: &Route,
+        library: &Library,
+        descriptor: &Descriptor,
+        choices: Choices,
+        properties: ClientProperties,
+        first: bool,
+    ) -> WorkerConfig {
+        let config = &choices.config;
+        let millis = Duration::from_millis;
+        let latest = config.auto_offset_reset == Some(OffsetReset::Latest);
+        let reset = config.reset_offset_on_start == Some(true) && first;
+        let idle = config.consumer_timeout_ms.and_then(|ms| u64::try_from(ms).ok()).map(millis);
+        let max_poll_interval = millis(properties.max_poll_interval_ms());
+        WorkerConfig {
+            route: route.name.clone(),
+            topics: choices.topics,
+            exclude_internal_topics: route.cluster.exclude_internal_topics,
+            consumer_type: choices.consumer_type,
+            commit: CommitPolicy {
+                enabled: config.commits(),
+                interval: millis(config.auto_commit_interval_ms.unwrap_or(5000)),
+                timeout: millis(route.cluster.offsets_channel_socket_timeout_ms),
+                retries: config.offsets_commit_max_retries.unwrap_or(5),
+                backoff: millis(config.offsets_channel_backoff_ms.unwrap_or(1000)),
+            },
+            batch: route.batch,
+            memory: route.memory,
+            on_error: route.on_error,
+            lifecycle_timeout: route.lifecycle_timeout,
+            drain_timeout: route.drain_timeout,
+            has_group: config.consumer_group.is_some(),
+            without_offset: if latest { StartOffset::End } else { StartOffset::Beginning },
+            keeps_offsets: descriptor.keeps_offsets,
+            reset_to: reset.then_some(if latest { ResetTo::End } else { ResetTo::Beginning }),
+            idle_limit: idle,
+            max_poll_interval,
+            properties,
+            home: HomeConfig {
+                route: route.name.clone(),
+                isolation: route.isolation,
+                library: library.clone(),
+                symbol: route.symbol.clone(),
+                construct: ConstructRequest {
+                    route: route.name.to_string(),
+                    lane: 0,
+                    lanes: 1,
+                    generation: 1,
+                    settings: route.settings.clone(),
+                    digest_name: route.digest_name.clone(),
+                    dump: route.dump.map(dump_mode),
+                    reject_tombstones: route.tombstones == Tombstones::Reject,
+                },
+                digest: choices.digest,
+                arena_bytes: route.memory,
+                hold_on_reject: route.on_error.then == Then::Stop,
+                lifecycle_timeout: route.lifecycle_timeout,
+                digest_timeout: route.digest_timeout,
+                environment: child_environment(&settings.substituted_variables),
+                stdout: self.printed,
+                voice: Arc::clone(&self.voice),
+                spawner: self.spawner.clone(),
+            },
+        }
+    }
+}
+
+/// Lays the route's keys over the plugin's attributes.
+fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFinding>> {
+    let mut findings = Vec::new();
+    let mut finding = |key: &str, message: String| {
+        let key = if key.is_empty() { Vec::new() } else { vec![key.to_owned()] };
+        findings.push(PlanFinding { key, message });
+    };
+    let plugin_config = ConsumerConfig::from_plugin(&descriptor.config).unwrap_or_else(|errors| {
+        let errors = errors.join("; ");
+        finding("path", format!("the plugin's own `config` attribute is wrong: {errors}"));
+        ConsumerConfig::default()
+    });
+    let config = route.config.over(&plugin_config);
+    let topics = match (&route.topic, &descriptor.topic) {
+        (Some(Topics::Names(names)), _) => names.clone(),
+        (Some(Topics::Pattern(pattern)), _) => vec![pattern.clone()],
+        (None, Some(topics)) => topics.names().to_vec(),
+        (None, None) => Vec::new(),
+    };
+    if topics.is_empty() {
+        finding("", format!("neither the route nor `{}` names a topic: add `topic:`", route.symbol));
+    }
+    let declared = descriptor.consumer_type.map(|kind| match kind {
+        devour_abi::ConsumerType::BalancedConsumer => ConsumerType::Balanced,
+        devour_abi::ConsumerType::SimpleConsumer => ConsumerType::Simple,
+    });
+    // The seed's own default: a group where one is named, every partition otherwise.
+    let by_group = if config.consumer_group.is_some() { ConsumerType::Balanced } else { ConsumerType::Simple };
+    let consumer_type = route.consumer_type.or(declared).unwrap_or(by_group);
+    if consumer_type == ConsumerType::Balanced && config.consumer_group.is_none() {
+        let message = "a balanced_consumer needs `config: { consumer_group: NAME }`: the group shares the partitions out";
+        finding("consumer_type", message.to_owned());
+    }
+    if descriptor.isolation == IsolationDemand::Process && route.isolation == Isolation::Thread {
+        finding("isolation", format!("`{}` demands a process of its own: `isolation: process`", route.symbol));
+    }
+    for (declared, what) in [(descriptor.asynchronous, "an async consumer"), (descriptor.buffering, "a buffering consumer")] {
+        if declared {
+            finding("symbol", format!("`{}` is {what}, which is not available in this version of devourd", route.symbol));
+        }
+    }
+    let digest = match &route.digest_name {
+        Some(name) => descriptor.digests.iter().find(|digest| digest.name == *name),
+        None => descriptor.digests.first(),
+    };
+    match digest {
+        Some(digest) if findings.is_empty() => {
+            let mut digest = digest.clone();
+            // The whole message has its headers: what the route chose may see more than the default would.
+            digest.reads_headers |= route.dump == Some(DumpMode::Object);
+            Ok(Choices { topics, consumer_type, config, digest })
+        }
+        Some(_) => Err(findings),
+        None => {
+            let names: Vec<&str> = descriptor.digests.iter().map(|digest| digest.name.as_str()).collect();
+            findings.push(PlanFinding {
+                key: vec!["digest_name".to_owned()],
+                message: format!("`{}` has no such digest; it has {}", route.symbol, names.join(", ")),
+            });
+            Err(findings)
+        }
+    }
+}
+
+/// The client's properties, checked by librdkafka itself.
+fn client_properties(settings: &Settings, route: &Route, choices: &Choices) -> Result<ClientProperties, Vec<PlanFinding>> {
+    let own_id = route.cluster.librdkafka.contains_key("group.instance.id");
+    let is_static = route.membership == Membership::Static && choices.consumer_type == ConsumerType::Balanced && !own_id;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let file = settings.file.canonicalize().unwrap_or_else(|_| settings.file.clone());
+    let id = is_static.then(|| kafka::group_instance_id(&host, &file, route.name.as_str()));
+    let properties =
+        kafka::consumer_properties(&route.cluster, choices.consumer_type, &choices.config, &route.name, id);
+    let told = |findings: Vec<kafka::PropertyFinding>| findings.into_iter().map(PlanFinding::from).collect::<Vec<_>>();
+    let properties = properties.map_err(told)?;
+    let mut findings = kafka::check(&properties);
+    findings.extend(kafka::check_topics(&properties, &choices.topics));
+    if findings.is_empty() { Ok(properties) } else { Err(told(findings)) }
+}
+
+impl From<RouteFinding> for PlanFinding {
+    fn from(found: RouteFinding) -> Self {
+        Self { key: found.key, message: found.text }
+    }
+}
+
+impl From<kafka::PropertyFinding> for PlanFinding {
+    fn from(found: kafka::PropertyFinding) -> Self {
+        Self { key: found.key.split('.').map(str::to_owned).collect(), message: found.message }
+    }
+}
+
+fn dump_mode(mode: DumpMode) -> devour_abi::DumpMode {
+    match mode {
+        DumpMode::Raw => devour_abi::DumpMode::Raw,
+        DumpMode::Object => devour_abi::DumpMode::Object,
+        DumpMode::Json => devour_abi::DumpMode::Json,
+    }
+}
+
+/// The place where two daemons on one host would meet: one lock per static member.
+#[must_use]
+pub fn lock_file(state_dir: &Path, member: &str) -> PathBuf {
+    state_dir.join("locks").join(format!("{member}.lock"))
+}

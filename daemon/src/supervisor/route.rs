@@ -1,0 +1,153 @@
+//! The states of a route, and what moves it from one to the next.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{plan::Plan, restart::Restarts};
+use crate::worker::WorkerHandle;
+
+/// Where a route is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its client is being made, its plugin is being built, or the group has not answered yet.
+    Starting,
+    /// It polls and its plugin digests.
+    Running,
+    /// Its plugin or its client failed and is started again after a wait.
+    Backoff,
+    /// It finishes what is in hand, to stop.
+    Draining,
+    /// It stopped by order.
+    Stopped,
+    /// It cannot run as it is; a reload tries again.
+    Failed,
+}
+
+/// One route under supervision.
+pub struct Supervised {
+    /// What it runs.
+    pub plan: Plan,
+    /// Its state.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// Its thread, while it has one.
+    pub worker: Option<WorkerHandle>,
+    /// Counts its workers: what an older one says late is passed over.
+    pub incarnation: u64,
+    /// Restarts of the plugin.
+    pub plugin_restarts: Restarts,
+    /// Restarts of the client.
+    pub client_restarts: Restarts,
+    /// When the present worker was started.
+    pub worker_since: Instant,
+    /// What is to be done later.
+    pub due: Option<(Instant, Due)>,
+    /// The plugin digests.
+    pub plugin_up: bool,
+    /// The plugin's process.
+    pub pid: Option<u32>,
+    /// Partitions it has; `None` before the group answered.
+    pub partitions: Option<usize>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// What happens when the worker has ended.
+    pub then: AfterEnd,
+}
+
+/// What waits for its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The plugin is started again.
+    Plugin,
+    /// A new worker, with a new client, is started.
+    Worker,
+}
+
+/// What a route becomes when its worker has ended.
+#[derive(Default)]
+pub enum AfterEnd {
+    /// What the way it ended asks for.
+    #[default]
+    AsItEnded,
+    /// It is forgotten: a reload removed it, or the daemon stops.
+    Forgotten,
+    /// It starts again with another plan: a reload changed it.
+    Replaced(Box<Plan>),
+}
+
+// === impl State ===
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+// === impl Supervised ===
+
+impl Supervised {
+    /// A route that is about to be started.
+    #[must_use]
+    pub fn new(plan: Plan, now: Instant) -> Self {
+        let policy = plan.route.restart;
+        Self {
+            plan,
+            state: State::Starting,
+            since: now,
+            worker: None,
+            incarnation: 0,
+            plugin_restarts: Restarts::of_plugin(policy),
+            client_restarts: Restarts::of_client(policy),
+            worker_since: now,
+            due: None,
+            plugin_up: false,
+            pid: None,
+            partitions: None,
+            last_error: None,
+            then: AfterEnd::default(),
+        }
+    }
+
+    /// Moves to `state`, and says so once.
+    pub fn enter(&mut self, state: State, now: Instant) {
+        if self.state == state {
+            return;
+        }
+        let after_ms = now.saturating_duration_since(self.since).as_millis() as u64;
+        tracing::info!(
+            route = %self.plan.route.name,
+            state = %state,
+            from = %self.state,
+            after_ms,
+            pid = self.pid,
+            partitions = self.partitions,
+            "route state"
+        );
+        self.state = state;
+        self.since = now;
+    }
+
+    /// `running` means that it polls, has an answer from its group, and its plugin digests.
+    pub fn settle(&mut self, now: Instant) {
+        let runs = self.plugin_up && self.partitions.is_some();
+        match self.state {
+            State::Starting | State::Backoff if runs => self.enter(State::Running, now),
+            _ => {}
+        }
+    }
+
+    /// Something is to be done after `wait`.
+    pub fn later(&mut self, due: Due, wait: Duration, now: Instant) {
+        self.due = Some((now + wait, due));
+    }
+}

@@ -1,0 +1,233 @@
+//! Partitions come and go. Runs inside the client's batch call, on the route's thread: nothing else moves meanwhile,
+//! so it pumps the plugin itself and never waits without a deadline.
+
+use std::{sync::Arc, time::Instant};
+
+use devour_abi::LifecycleCall;
+
+use super::{
+    ResetTo,
+    engine::{Engine, Plugin},
+    outcomes::InHand,
+};
+use crate::{
+    kafka::{Consumer, Rebalance, Revocation, Start, StartOffset, TopicPartition},
+    lane::{DownCause, Slot},
+};
+
+impl Rebalance for Engine {
+    fn assigned(&mut self, client: &Consumer, partitions: Vec<TopicPartition>) -> Vec<Start> {
+        self.take_partitions(client, &partitions)
+    }
+
+    fn revoked(&mut self, client: &Consumer, partitions: Vec<TopicPartition>, why: Revocation) {
+        let slots: Vec<Slot> =
+            partitions.iter().filter_map(|at| self.partitions.find(&at.topic, at.partition)).collect();
+        tracing::info!(route = %self.config.route, partitions = names(&partitions), lost = why == Revocation::Lost,
+            "partitions revoked");
+        if !slots.is_empty() {
+            self.give_up(client, &slots, why);
+        }
+        self.tell_assignment();
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Takes partitions: where the group stands, a slot for each, the plugin is told, and where to begin.
+    pub(super) fn take_partitions(&mut self, client: &Consumer, partitions: &[TopicPartition]) -> Vec<Start> {
+        tracing::info!(route = %self.config.route, partitions = names(partitions), "partitions assigned");
+        let committed = self.committed_offsets(client, partitions);
+        let reset = self.config.reset_to.take_if(|_| !partitions.is_empty());
+        let mut starts: Vec<Start> = Vec::with_capacity(partitions.len());
+        let mut slots = Vec::with_capacity(partitions.len());
+        for (at, (offset, leader_epoch)) in partitions.iter().zip(&committed) {
+            let slot = match self.partitions.find(&at.topic, at.partition) {
+                Some(slot) => slot,
+                None => {
+                    let position = if reset.is_none() { *offset } else { None };
+                    let slot = self.partitions.assign(&at.topic, at.partition, *offset, position);
+                    self.home.learn(slot, &at.topic, at.partition);
+                    slot
+                }
+            };
+            slots.push(slot);
+            let start = match (reset, offset) {
+                (Some(ResetTo::Beginning), _) => StartOffset::Beginning,
+                (Some(ResetTo::End), _) => StartOffset::End,
+                (None, Some(offset)) => StartOffset::At(*offset),
+                (None, None) if self.committer_reads() => StartOffset::Committed,
+                (None, None) => self.config.without_offset,
+            };
+            starts.push(Start { partition: at.clone(), offset: start, leader_epoch: *leader_epoch });
+        }
+        if self.is_up() && !slots.is_empty() {
+            self.step_assigned(slots.clone());
+            if self.config.keeps_offsets {
+                // It says itself where to begin: its answer is needed before anything is read.
+                self.home.cut();
+                let deadline = Instant::now() + self.config.lifecycle_timeout;
+                self.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());
+            }
+        }
+        for (slot, offset) in std::mem::take(&mut self.seeks) {
+            if let Some(at) = slots.iter().position(|known| *known == slot) {
+                starts[at].offset = StartOffset::At(offset);
+                starts[at].leader_epoch = None;
+                self.restart_at(slot, offset);
+            } else {
+                self.seeks.push((slot, offset));
+            }
+        }
+        self.tell_assignment();
+        starts
+    }
+
+    /// Whether the group's offsets may be asked for.
+    fn committer_reads(&self) -> bool {
+        self.config.has_group
+    }
+
+    /// What the group has for each partition; unknown where there is no group or no answer (librdkafka asks again).
+    fn committed_offsets(&self, client: &Consumer, partitions: &[TopicPartition]) -> Vec<(Option<i64>, Option<i32>)> {
+        let unknown = vec![(None, None); partitions.len()];
+        if !self.committer_reads() || partitions.is_empty() {
+            return unknown;
+        }
+        match client.committed(partitions, self.config.commit.timeout) {
+            Ok(committed) => partitions
+                .iter()
+                .map(|at| {
+                    let entry = committed.iter().find(|entry| entry.partition == *at && entry.error.is_ok());
+                    entry.map_or((None, None), |entry| (entry.offset, entry.leader_epoch))
+                })
+                .collect(),
+            Err(error) => {
+                tracing::warn!(route = %self.config.route, %error, "cannot read the group's offsets now; librdkafka asks again");
+                unknown
+            }
+        }
+    }
+
+    /// The plugin named another offset for a partition: what was known of it is forgotten.
+    pub(super) fn restart_at(&mut self, slot: Slot, offset: i64) {
+        let partition = self.partitions.get_mut(slot);
+        partition.tracker = super::offsets::Tracker::new(Some(offset));
+        partition.parked = None;
+    }
+
+    /// Seeks where a new instance asked for it.
+    pub(super) fn seek(&mut self, client: &Consumer) {
+        for (slot, offset) in std::mem::take(&mut self.seeks) {
+            let partition = self.partitions.get(slot);
+            if !partition.assigned {
+                continue;
+            }
+            // What is in hand of it is dropped: a new slot fences its outcomes.
+            let (topic, number, committed) = (Arc::clone(&partition.topic), partition.number, partition.committed);
+            self.drop_outgoing(&[slot]);
+            self.partitions.revoke(slot);
+            let slot = self.partitions.assign(&topic, number, committed, Some(offset));
+            self.home.learn(slot, &topic, number);
+            let start = Start {
+                partition: TopicPartition::new(topic, number),
+                offset: StartOffset::At(offset),
+                leader_epoch: None,
+            };
+            if let Err(error) = client.seek(&[start], self.config.commit.timeout) {
+                tracing::error!(route = %self.config.route, %error, offset, "cannot seek to the plugin's start offset");
+            }
+        }
+    }
+
+    /// Gives partitions up: nothing new of them is handed out, what is in hand is cut and waited for, what is
+    /// finished is committed.
+    pub(super) fn give_up(&mut self, client: &Consumer, slots: &[Slot], why: Revocation) {
+        let deadline = Instant::now() + self.config.drain_timeout;
+        self.drop_outgoing(slots);
+        self.drain(deadline);
+        if matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) {
+            let partitions = self.describe(slots);
+            let lost = why == Revocation::Lost;
+            self.step("revoked", LifecycleCall::Revoked { partitions, lost }, Vec::new());
+            let deadline = Instant::now() + self.config.lifecycle_timeout;
+            self.pump_until(deadline, |engine| engine.steps.is_empty() || engine.plugin == Plugin::Down);
+        }
+        if why == Revocation::Ordered {
+            self.commit_now(client, slots, Instant::now() + self.config.commit.timeout);
+        }
+        for slot in slots {
+            self.partitions.revoke(*slot);
+        }
+    }
+
+    /// Cuts what is in hand and waits for it. Past the deadline the plugin is ended: no message may be in two hands.
+    pub(super) fn drain(&mut self, deadline: Instant) {
+        self.home.cut();
+        let empty = |engine: &Self| engine.calls.iter().all(InHand::is_over) || !engine.is_up();
+        if !self.pump_until(deadline, empty) {
+            let blocked_by = self.blocked_by();
+            tracing::error!(route = %self.config.route, blocked_by, "the plugin did not give back its messages in time; it is ended");
+            self.home.end(DownCause::Deadline(format!("it did not give back its messages in time: {blocked_by}")));
+            let grace = Instant::now() + std::time::Duration::from_secs(5);
+            self.pump_until(grace, |engine| !engine.is_up());
+        }
+        // Nobody has the rest in hand: it waits in its partitions' queues.
+        self.take_back();
+    }
+
+    /// Calls that are ready and hold messages of `slots` go without them.
+    fn drop_outgoing(&mut self, slots: &[Slot]) {
+        for outgoing in &mut self.outgoing {
+            let keep: Vec<bool> = outgoing.items.iter().map(|item| !slots.contains(&item.slot)).collect();
+            for item in outgoing.items.iter().filter(|item| slots.contains(&item.slot)) {
+                self.partitions.get_mut(item.slot).in_hand -= 1;
+            }
+            let mut kept = keep.iter();
+            outgoing.items.retain(|_| kept.next().is_some_and(|keep| *keep));
+            let mut kept = keep.iter();
+            outgoing.handout.entries.retain(|_| kept.next().is_some_and(|keep| *keep));
+        }
+        self.outgoing.retain(|outgoing| !outgoing.items.is_empty());
+    }
+}
+
+/// The simple consumer: all partitions of its topics, found by asking.
+pub(super) fn all_partitions(client: &Consumer, topics: &[String], exclude_internal: bool) -> Result<Vec<TopicPartition>, crate::kafka::ClientError> {
+    let timeout = std::time::Duration::from_secs(5);
+    let (patterns, names): (Vec<&String>, Vec<&String>) = topics.iter().partition(|topic| crate::kafka::is_pattern(topic));
+    let mut found = Vec::new();
+    if !names.is_empty() {
+        let names: Vec<String> = names.into_iter().cloned().collect();
+        found.extend(client.topics(&names, timeout)?);
+    }
+    if !patterns.is_empty() {
+        let patterns: Vec<crate::kafka::TopicPattern> =
+            patterns.iter().filter_map(|pattern| crate::kafka::TopicPattern::new(pattern).ok()).collect();
+        let all = client.all_topics(timeout)?;
+        found.extend(all.into_iter().filter(|topic| {
+            !(exclude_internal && crate::kafka::is_internal(&topic.name))
+                && patterns.iter().any(|pattern| pattern.matches(&topic.name))
+        }));
+    }
+    let mut partitions: Vec<TopicPartition> = found
+        .iter()
+        .filter(|topic| topic.error.is_ok())
+        .flat_map(|topic| topic.partitions.iter().map(|number| TopicPartition::new(Arc::clone(&topic.name), *number)))
+        .collect();
+    partitions.sort();
+    partitions.dedup();
+    Ok(partitions)
+}
+
+/// `topic/partition`, for the log; the first twenty.
+fn names(partitions: &[TopicPartition]) -> String {
+    let mut text: Vec<String> =
+        partitions.iter().take(20).map(|at| format!("{}/{}", at.topic, at.partition)).collect();
+    if partitions.len() > text.len() {
+        text.push(format!("and {} more", partitions.len() - text.len()));
+    }
+    text.join(" ")
+}
+

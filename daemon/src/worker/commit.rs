@@ -1,0 +1,212 @@
+//! Commits: which offsets, when, and what their answers mean. One commit is on its way at a time; what changed
+//! meanwhile goes with the next.
+
+use std::time::{Duration, Instant};
+
+use super::{CommitPolicy, RouteStats, engine::Engine};
+use crate::{
+    kafka::{CommitAdvice, CommitOffset, CommitResult, CommitTicket, Consumer, TopicPartition},
+    lane::Slot,
+};
+
+/// When the next commit is due.
+pub(super) struct Committer {
+    policy: CommitPolicy,
+    next: Instant,
+    on_its_way: Option<CommitTicket>,
+    /// Tries in a row that did not pass.
+    tries: u32,
+    told: bool,
+}
+
+/// What became of the commit that a revoke or a stop waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Written,
+    Again,
+    GivenUp,
+}
+
+// === impl Committer ===
+
+impl Committer {
+    pub(super) fn new(policy: CommitPolicy, now: Instant) -> Self {
+        Self { next: now + policy.interval, policy, on_its_way: None, tries: 0, told: false }
+    }
+
+    /// When something is to be done, if anything ever is.
+    pub(super) fn next(&self) -> Option<Instant> {
+        (self.policy.enabled && self.on_its_way.is_none()).then_some(self.next)
+    }
+
+    fn passed(&mut self, now: Instant) {
+        self.tries = 0;
+        self.told = false;
+        self.next = now + self.policy.interval;
+    }
+
+    /// The wait before the next try: n times the back-off, then the interval again.
+    fn failed(&mut self, now: Instant) -> Duration {
+        self.tries = self.tries.saturating_add(1);
+        let wait = if self.tries <= self.policy.retries {
+            self.policy.backoff.saturating_mul(self.tries)
+        } else {
+            self.policy.interval
+        };
+        self.next = now + wait;
+        wait
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Takes the answers that came, and sends the next commit when it is due.
+    pub(super) fn serve_commits(&mut self, client: &Consumer, now: Instant) {
+        for result in client.take_commit_results() {
+            self.committed(&result);
+        }
+        if self.committer.next().is_some_and(|next| next <= now) {
+            let offsets = self.due_offsets(None);
+            if offsets.is_empty() {
+                self.committer.next = now + self.committer.policy.interval;
+            } else {
+                self.send(client, &offsets);
+            }
+        }
+    }
+
+    /// Commits what is finished of `slots` and waits for the answer, within the policy's timeout and `deadline`.
+    pub(super) fn commit_now(&mut self, client: &Consumer, slots: &[Slot], deadline: Instant) {
+        if !self.committer.policy.enabled {
+            return;
+        }
+        let deadline = deadline.min(Instant::now() + self.committer.policy.timeout);
+        // An older commit must not arrive after this one.
+        if let Some(ticket) = self.committer.on_its_way {
+            self.wait(client, ticket, deadline);
+        }
+        while Instant::now() < deadline {
+            let offsets = self.due_offsets(Some(slots));
+            if offsets.is_empty() {
+                return;
+            }
+            let Some(ticket) = self.send(client, &offsets) else { return };
+            match self.wait(client, ticket, deadline) {
+                Waited::Written | Waited::GivenUp => break,
+                Waited::Again => {}
+            }
+        }
+        let left = self.due_offsets(Some(slots));
+        if !left.is_empty() {
+            let partitions: Vec<String> =
+                left.iter().map(|offset| format!("{}@{}", name(&offset.partition), offset.offset)).collect();
+            tracing::warn!(route = %self.config.route, partitions = partitions.join(" "),
+                "not committed in time: these partitions are read again from their last committed offset");
+        }
+    }
+
+    fn wait(&mut self, client: &Consumer, ticket: CommitTicket, deadline: Instant) -> Waited {
+        match client.wait_commit(ticket, deadline) {
+            Some(result) => self.committed(&result),
+            None => Waited::GivenUp,
+        }
+    }
+
+    fn due_offsets(&mut self, only: Option<&[Slot]>) -> Vec<CommitOffset> {
+        let slots = only.map_or_else(|| self.partitions.assigned_slots(), <[Slot]>::to_vec);
+        let mut offsets = Vec::new();
+        for slot in slots {
+            let partition = self.partitions.get_mut(slot);
+            if let Some(offset) = partition.to_commit() {
+                let epoch = partition.epoch_before(offset);
+                offsets.push(CommitOffset {
+                    partition: TopicPartition::new(std::sync::Arc::clone(&partition.topic), partition.number),
+                    offset,
+                    leader_epoch: (epoch >= 0).then_some(epoch),
+                    metadata: String::new(),
+                });
+            }
+        }
+        offsets
+    }
+
+    fn send(&mut self, client: &Consumer, offsets: &[CommitOffset]) -> Option<CommitTicket> {
+        match client.commit(offsets) {
+            Ok(ticket) => {
+                self.committer.on_its_way = Some(ticket);
+                Some(ticket)
+            }
+            Err(error) => {
+                let wait = self.committer.failed(Instant::now());
+                tracing::warn!(route = %self.config.route, %error, retry_in_ms = wait.as_millis() as u64, "cannot commit");
+                None
+            }
+        }
+    }
+
+    fn committed(&mut self, result: &CommitResult) -> Waited {
+        let now = Instant::now();
+        if self.committer.on_its_way == Some(result.ticket) {
+            self.committer.on_its_way = None;
+        }
+        for part in &result.partitions {
+            // The partition's own answer; where the whole failed, each part says so too.
+            if part.advice() == CommitAdvice::Done
+                && let Some(slot) = self.partitions.find(&part.partition.topic, part.partition.partition)
+            {
+                self.partitions.get_mut(slot).committed = Some(part.offset);
+            }
+        }
+        let worst = result.partitions.iter().map(|part| part.advice()).chain([result.advice()]).max_by_key(severity);
+        match worst.unwrap_or(CommitAdvice::Done) {
+            CommitAdvice::Done => {
+                RouteStats::add(&self.stats.commits, 1);
+                self.committer.passed(now);
+                Waited::Written
+            }
+            CommitAdvice::Retry => {
+                self.committer.failed(now);
+                self.tell_failed_commit(result, "it is tried again");
+                Waited::Again
+            }
+            CommitAdvice::Drop => {
+                // A rebalance took the partitions first; whoever has them now begins at what was committed before.
+                tracing::info!(route = %self.config.route, error = %result.text, "a commit came too late for its partitions");
+                self.committer.passed(now);
+                Waited::GivenUp
+            }
+            CommitAdvice::Tell => {
+                self.committer.failed(now);
+                self.tell_failed_commit(result, "somebody has to mend that; digesting goes on, nothing is lost");
+                Waited::GivenUp
+            }
+        }
+    }
+
+    /// One line when the tries are spent, not one for each.
+    fn tell_failed_commit(&mut self, result: &CommitResult, then: &str) {
+        let committer = &mut self.committer;
+        if !committer.told && committer.tries > committer.policy.retries {
+            committer.told = true;
+            tracing::error!(route = %self.config.route, error = %result.text, code = %result.error, tries = committer.tries,
+                "commits fail: {then}");
+        } else {
+            tracing::debug!(route = %self.config.route, error = %result.text, code = %result.error, tries = committer.tries,
+                "a commit failed");
+        }
+    }
+}
+
+fn severity(advice: &CommitAdvice) -> u8 {
+    match advice {
+        CommitAdvice::Done => 0,
+        CommitAdvice::Drop => 1,
+        CommitAdvice::Retry => 2,
+        CommitAdvice::Tell => 3,
+    }
+}
+
+fn name(partition: &TopicPartition) -> String {
+    format!("{}/{}", partition.topic, partition.partition)
+}

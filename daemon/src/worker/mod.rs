@@ -1,0 +1,253 @@
+//! One route at work: a thread that reads messages, hands them to the plugin's lane, hears what became of them and
+//! commits what is finished. One file per stage, named as a message meets them: [`poll`], [`dispatch`], [`retry`],
+//! [`outcomes`], [`offsets`], [`commit`]; beside them [`assignment`], which takes partitions and gives them up.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+pub mod assignment;
+pub mod commit;
+mod engine;
+pub mod dispatch;
+pub mod offsets;
+pub mod outcomes;
+pub mod pace;
+pub mod partitions;
+pub mod poll;
+pub mod retry;
+
+use crate::{
+    kafka::{ClientProperties, StartOffset},
+    lane::{DownCause, HomeConfig},
+    os::EventFd,
+    settings::{Batch, ConsumerType, OnError, RouteName},
+};
+
+/// All that a worker needs to know; settings and descriptor joined.
+#[derive(Clone)]
+pub struct WorkerConfig {
+    /// The route.
+    pub route: RouteName,
+    /// Topics, and patterns (`^...`).
+    pub topics: Vec<String>,
+    /// Whether patterns may match internal topics.
+    pub exclude_internal_topics: bool,
+    /// How partitions are got.
+    pub consumer_type: ConsumerType,
+    /// Properties of the Kafka client.
+    pub properties: ClientProperties,
+    /// What is committed, and when.
+    pub commit: CommitPolicy,
+    /// Bounds of a call.
+    pub batch: Batch,
+    /// The route's budget in bytes.
+    pub memory: usize,
+    /// What a failed digest does.
+    pub on_error: OnError,
+    /// Bound of each lifecycle call.
+    pub lifecycle_timeout: Duration,
+    /// How long a revoke waits for what is in hand.
+    pub drain_timeout: Duration,
+    /// Whether the route has a group, whose offsets can be read.
+    pub has_group: bool,
+    /// Where a partition begins for which nothing is committed and there is no group.
+    pub without_offset: StartOffset,
+    /// The plugin answers `assigned` with its own start offsets.
+    pub keeps_offsets: bool,
+    /// Where the first assignment after the start of the daemon begins, whatever is committed.
+    pub reset_to: Option<ResetTo>,
+    /// Ends the worker after this long without a message.
+    pub idle_limit: Option<Duration>,
+    /// `max.poll.interval.ms` of the client.
+    pub max_poll_interval: Duration,
+    /// The plugin's home.
+    pub home: HomeConfig,
+}
+
+/// When and how offsets are committed.
+#[derive(Clone, Debug)]
+pub struct CommitPolicy {
+    /// False without a group, or where the settings ask for it.
+    pub enabled: bool,
+    /// Time between commits.
+    pub interval: Duration,
+    /// Bound of one commit.
+    pub timeout: Duration,
+    /// Tries after the first before an error is told.
+    pub retries: u32,
+    /// Wait before try n: n times this.
+    pub backoff: Duration,
+}
+
+/// An end of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetTo {
+    /// Its first message.
+    Beginning,
+    /// After its last.
+    End,
+}
+
+/// What the supervisor tells a worker.
+#[derive(Clone, Copy, Debug)]
+pub enum Command {
+    /// Build the plugin's instance (again).
+    StartPlugin,
+    /// Drain, commit, leave, end.
+    Stop {
+        /// What is not finished then is left.
+        deadline: Instant,
+        /// Whether a static member leaves its group (the route is removed) or keeps its place (it comes back).
+        leave: bool,
+    },
+    /// Log what is in hand.
+    Dump,
+}
+
+/// What a worker tells the supervisor.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The client was made and polls.
+    Polling,
+    /// Partitions were assigned, or given up: how many it has now.
+    Assigned(usize),
+    /// The instance digests.
+    PluginUp {
+        /// Its process.
+        pid: Option<u32>,
+    },
+    /// The instance is gone; it is started again on [`Command::StartPlugin`].
+    PluginDown {
+        /// Why.
+        cause: DownCause,
+        /// How long it had digested.
+        lived: Duration,
+    },
+    /// The worker's thread is over.
+    Ended(Ended),
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By order; everything in hand was finished.
+    Drained,
+    /// By order, but the deadline passed: so many messages were left to be read again.
+    Left {
+        /// Messages in hand at the deadline.
+        messages: usize,
+        /// What held them up.
+        blocked_by: String,
+    },
+    /// Nothing came for `consumer_timeout_ms`.
+    Idle,
+    /// The Kafka client cannot go on.
+    ClientFailed(String),
+    /// The client cannot work as it is configured: a new one would fail likewise.
+    Misconfigured(String),
+    /// A bug: the worker's thread panicked.
+    Panicked(String),
+}
+
+/// What a route has done, readable from any thread.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// Messages digested.
+    pub digested: AtomicU64,
+    /// Attempts that failed.
+    pub failed: AtomicU64,
+    /// Messages passed by `then: skip`.
+    pub skipped: AtomicU64,
+    /// Commits that the group acknowledged.
+    pub commits: AtomicU64,
+}
+
+/// A worker's thread, as the supervisor holds it.
+pub struct WorkerHandle {
+    inbox: Arc<Inbox>,
+    thread: Option<JoinHandle<()>>,
+    /// What the route has done.
+    pub stats: Arc<RouteStats>,
+}
+
+/// Commands on their way, and the descriptor that wakes the worker.
+pub(crate) struct Inbox {
+    commands: Mutex<VecDeque<Command>>,
+    wake: EventFd,
+}
+
+/// Where a worker's events go. Called from the worker's thread; must not block.
+pub type Listener = std::sync::Arc<dyn Fn(Event) + Send + Sync>;
+
+// === impl WorkerHandle ===
+
+impl WorkerHandle {
+    /// Starts the worker's thread. Its last event is always [`Event::Ended`].
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor left.
+    pub fn start(config: WorkerConfig, listener: Listener) -> std::io::Result<Self> {
+        let inbox = Arc::new(Inbox { commands: Mutex::new(VecDeque::new()), wake: EventFd::new()? });
+        let stats = Arc::new(RouteStats::default());
+        let thread = std::thread::Builder::new().name(format!("route {}", config.route)).spawn({
+            let (inbox, stats) = (Arc::clone(&inbox), Arc::clone(&stats));
+            move || {
+                let work = std::panic::AssertUnwindSafe(|| poll::run(config, &inbox, stats, Arc::clone(&listener)));
+                let ended = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                    Ended::Panicked(text.unwrap_or_default())
+                });
+                listener(Event::Ended(ended));
+            }
+        })?;
+        Ok(Self { inbox, thread: Some(thread), stats })
+    }
+
+    /// Tells the worker something.
+    pub fn tell(&self, command: Command) {
+        self.inbox.put(command);
+    }
+
+    /// Waits for the thread, which has said [`Event::Ended`] or is about to.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its own panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    fn put(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(command);
+        self.wake.signal();
+    }
+
+    /// The next command, if there is one.
+    pub(crate) fn take(&self) -> Option<Command> {
+        self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front()
+    }
+
+    /// Readable when a command waits.
+    pub(crate) fn wake(&self) -> &EventFd {
+        &self.wake
+    }
+}
+
+// === impl RouteStats ===
+
+impl RouteStats {
+    pub(crate) fn add(counter: &AtomicU64, by: usize) {
+        counter.fetch_add(by as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,210 @@
+//! The partitions of a route, by slot. A slot is a number that lives as long as one assignment of one partition: a
+//! partition that is revoked and assigned again gets a new one, so an outcome that comes late names a slot that is
+//! gone and changes nothing (the fence).
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    offsets::Tracker,
+    retry::{Parked, Waiting},
+};
+use crate::{kafka::TopicPartition, lane::Slot};
+
+/// One partition in one assignment.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub number: i32,
+    /// Which offsets are finished.
+    pub tracker: Tracker,
+    /// What the group has for it, as far as we know.
+    pub committed: Option<i64>,
+    /// Messages in calls that are not over.
+    pub in_hand: usize,
+    /// It waits: messages that come are copied and queue here.
+    pub parked: Option<Parked>,
+    /// Not fetched, because too much of it waits here.
+    pub paused: bool,
+    /// Ours; false once it was revoked.
+    pub assigned: bool,
+    /// Leader epochs, each from the offset on at which it was first seen, ascending.
+    epochs: Vec<(i64, i32)>,
+}
+
+/// All partitions that a worker has ever had, and which are assigned now.
+#[derive(Debug, Default)]
+pub struct Partitions {
+    slots: Vec<Partition>,
+    by_name: HashMap<(Arc<str>, i32), Slot>,
+    /// Some partition waits or is paused: without it nobody looks at each of them.
+    waiting: bool,
+}
+
+// === impl Partition ===
+
+impl Partition {
+    /// Notes the leader epoch of a message, which travels with the commit so that a truncated log is noticed.
+    pub fn note_epoch(&mut self, offset: i64, epoch: i32) {
+        if epoch >= 0 && self.epochs.last().is_none_or(|(_, last)| *last != epoch) {
+            self.epochs.push((offset, epoch));
+        }
+    }
+
+    /// The leader epoch of the message before `frontier`, -1 if unknown. Forgets the epochs before it.
+    pub fn epoch_before(&mut self, frontier: i64) -> i32 {
+        let after = self.epochs.partition_point(|(from, _)| *from < frontier);
+        if after > 1 {
+            self.epochs.drain(..after - 1);
+        }
+        self.epochs.first().filter(|(from, _)| *from < frontier).map_or(-1, |(_, epoch)| *epoch)
+    }
+
+    /// What is to be committed, if it is not what the group has.
+    #[must_use]
+    pub fn to_commit(&self) -> Option<i64> {
+        self.tracker.frontier().filter(|frontier| self.assigned && self.committed != Some(*frontier))
+    }
+
+    /// `topic/partition`, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.topic, self.number)
+    }
+
+}
+
+// === impl Partitions ===
+
+impl Partitions {
+    /// A partition is ours from now on.
+    pub fn assign(&mut self, topic: &Arc<str>, number: i32, committed: Option<i64>, position: Option<i64>) -> Slot {
+        let slot = Slot(u32::try_from(self.slots.len()).expect("fewer than 2^32 assignments in the life of a client"));
+        self.slots.push(Partition {
+            topic: Arc::clone(topic),
+            number,
+            tracker: Tracker::new(position),
+            committed,
+            in_hand: 0,
+            parked: None,
+            paused: false,
+            assigned: true,
+            epochs: Vec::new(),
+        });
+        self.by_name.insert((Arc::clone(topic), number), slot);
+        slot
+    }
+
+    /// A partition is not ours any more.
+    pub fn revoke(&mut self, slot: Slot) {
+        let partition = &mut self.slots[slot.0 as usize];
+        partition.assigned = false;
+        partition.parked = None;
+        let key = (Arc::clone(&partition.topic), partition.number);
+        if self.by_name.get(&key) == Some(&slot) {
+            self.by_name.remove(&key);
+        }
+    }
+
+    /// The slot of an assigned partition.
+    #[must_use]
+    pub fn find(&self, topic: &str, number: i32) -> Option<Slot> {
+        // One lookup per run of messages: the allocation of a key is not worth a second map.
+        self.by_name.get(&(Arc::from(topic), number)).copied()
+    }
+
+    /// One partition.
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> &Partition {
+        &self.slots[slot.0 as usize]
+    }
+
+    /// One partition, to change.
+    pub fn get_mut(&mut self, slot: Slot) -> &mut Partition {
+        &mut self.slots[slot.0 as usize]
+    }
+
+    /// The assigned ones.
+    pub fn assigned(&self) -> impl Iterator<Item = (Slot, &Partition)> {
+        self.by_name.values().map(|slot| (*slot, self.get(*slot)))
+    }
+
+    /// The slots of the assigned ones.
+    #[must_use]
+    pub fn assigned_slots(&self) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = self.by_name.values().copied().collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    /// As Kafka names them.
+    #[must_use]
+    pub fn names(&self, slots: &[Slot]) -> Vec<TopicPartition> {
+        slots
+            .iter()
+            .map(|slot| self.get(*slot))
+            .map(|partition| TopicPartition::new(Arc::clone(&partition.topic), partition.number))
+            .collect()
+    }
+
+    /// The queue of a partition that waits, made now if it did not.
+    pub fn park(&mut self, slot: Slot, state: Waiting) -> &mut Parked {
+        self.waiting = true;
+        self.get_mut(slot).parked.get_or_insert_with(|| Parked::new(state))
+    }
+
+    /// The assigned partitions that wait or are paused; usually none, and then this costs nothing.
+    pub fn waiting(&mut self) -> Vec<Slot> {
+        if !self.waiting {
+            return Vec::new();
+        }
+        let waits = |partition: &Partition| partition.parked.is_some() || partition.paused;
+        let mut slots: Vec<Slot> =
+            self.assigned().filter(|(_, partition)| waits(partition)).map(|(slot, _)| slot).collect();
+        slots.sort_unstable();
+        self.waiting = !slots.is_empty();
+        slots
+    }
+
+    /// Bytes that wait in all parked queues.
+    #[must_use]
+    pub fn parked_bytes(&self) -> usize {
+        self.assigned().filter_map(|(_, partition)| partition.parked.as_ref()).map(Parked::bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_assigned_again_has_a_new_slot_and_the_old_one_is_fenced() {
+        let topic: Arc<str> = "orders".into();
+        let mut partitions = Partitions::default();
+        let old = partitions.assign(&topic, 3, Some(5), Some(5));
+        partitions.revoke(old);
+        assert_eq!(partitions.find("orders", 3), None);
+        let new = partitions.assign(&topic, 3, Some(5), Some(5));
+        assert_ne!(old, new);
+        let _ = partitions.get_mut(old).tracker.begin(5);
+        partitions.get_mut(old).tracker.finish(5);
+        assert_eq!(partitions.get(old).to_commit(), None, "nothing of the old assignment is committed");
+        partitions.revoke(old);
+        assert_eq!(partitions.find("orders", 3), Some(new), "a late revoke does not touch the new assignment");
+    }
+
+    #[test]
+    fn the_epoch_of_a_commit_is_that_of_the_message_before_it() {
+        let topic: Arc<str> = "orders".into();
+        let mut partitions = Partitions::default();
+        let slot = partitions.assign(&topic, 0, None, None);
+        let partition = partitions.get_mut(slot);
+        partition.note_epoch(0, 4);
+        partition.note_epoch(10, 4);
+        partition.note_epoch(20, 6);
+        assert_eq!(partition.epoch_before(0), -1);
+        assert_eq!(partition.epoch_before(20), 4);
+        assert_eq!(partition.epoch_before(21), 6);
+    }
+}

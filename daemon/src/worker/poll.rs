@@ -1,0 +1,325 @@
+//! The loop of a route's thread: it reads messages, and sleeps in one epoll for librdkafka, the plugin and the
+//! supervisor together.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Command, Ended, Event, Inbox, Listener, RouteStats, WorkerConfig, assignment::all_partitions, engine::Engine,
+};
+use crate::{
+    kafka::{Batch, ClientError, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
+    lane::{self, DownCause},
+    os::{Interest, Poller},
+    settings::ConsumerType,
+};
+
+const KAFKA: u64 = 1;
+const PLUGIN: u64 = 2;
+const SUPERVISOR: u64 = 3;
+
+/// A lane that takes nothing for this long has its partitions paused, so that the client can be asked again.
+const HOLD_BACK_AFTER: Duration = Duration::from_secs(5);
+/// How often a simple consumer looks for new partitions, and how soon again when it could not look.
+const DISCOVER_EVERY: Duration = Duration::from_secs(10);
+const DISCOVER_AGAIN: Duration = Duration::from_secs(2);
+/// How long an ended plugin may take to be gone.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// What runs beside the engine in the route's thread.
+struct Loop {
+    client: Consumer,
+    engine: Engine,
+    poller: Poller,
+    /// librdkafka's queue may hold something: its descriptor tells of the change from empty only.
+    unread: bool,
+    last_read: Instant,
+    last_message: Instant,
+    discover_at: Option<Instant>,
+}
+
+/// Runs a route until it is stopped or cannot go on.
+pub(super) fn run(config: WorkerConfig, inbox: &Inbox, stats: Arc<RouteStats>, listener: Listener) -> Ended {
+    let mut work = match Loop::new(config, inbox, stats, Arc::clone(&listener)) {
+        Ok(work) => work,
+        Err(ended) => return ended,
+    };
+    listener(Event::Polling);
+    let ended = work.turn_until_told(inbox);
+    work.close(ended)
+}
+
+/// What a loop was told to do.
+enum Told {
+    Stop { deadline: Instant, leave: bool },
+    Idle,
+    Failed(Ended),
+}
+
+// === impl Loop ===
+
+impl Loop {
+    fn new(config: WorkerConfig, inbox: &Inbox, stats: Arc<RouteStats>, listener: Listener) -> Result<Self, Ended> {
+        let wrong = |error: ClientError| Ended::Misconfigured(error.to_string());
+        let system = |error: std::io::Error| Ended::Misconfigured(format!("the system has no more to give: {error}"));
+        let client = Consumer::create(&config.properties, config.route.clone()).map_err(wrong)?;
+        let home = lane::home(config.home.clone()).map_err(system)?;
+        let simple = config.consumer_type == ConsumerType::Simple;
+        if !simple {
+            client.subscribe(&config.topics).map_err(wrong)?;
+        }
+        let poller = Poller::new().map_err(system)?;
+        poller.add(client.wake_fd(), KAFKA, Interest::Read).map_err(system)?;
+        poller.add(home.wake_fd(), PLUGIN, Interest::Read).map_err(system)?;
+        poller.add(inbox.wake(), SUPERVISOR, Interest::Read).map_err(system)?;
+        let now = Instant::now();
+        Ok(Self {
+            client,
+            engine: Engine::new(config, home, listener, stats),
+            poller,
+            unread: true,
+            last_read: now,
+            last_message: now,
+            discover_at: simple.then_some(now),
+        })
+    }
+
+    fn turn_until_told(&mut self, inbox: &Inbox) -> Told {
+        let mut ready = Vec::new();
+        loop {
+            if let Some(told) = self.obey(inbox) {
+                return told;
+            }
+            let mut busy = self.engine.pump();
+            let now = Instant::now();
+            self.engine.seek(&self.client);
+            self.engine.serve_commits(&self.client, now);
+            self.discover(now);
+            self.engine.hand_out_parked(now);
+            busy |= self.engine.hand_out();
+            match self.read(now) {
+                Ok(read) => busy |= read,
+                Err(ended) => return Told::Failed(ended),
+            }
+            self.engine.bound_parked(&self.client);
+            if self.is_idle(now) {
+                return Told::Idle;
+            }
+            if busy {
+                continue;
+            }
+            // A failed wait only means another turn.
+            let sleep = self.sleep(now);
+            let _ = self.poller.wait(&mut ready, Some(sleep));
+            if ready.contains(&KAFKA) {
+                self.client.clear_wake();
+                self.unread = true;
+            }
+            if ready.contains(&SUPERVISOR) {
+                inbox.wake().drain();
+            }
+        }
+    }
+
+    fn obey(&mut self, inbox: &Inbox) -> Option<Told> {
+        while let Some(command) = inbox.take() {
+            match command {
+                Command::StartPlugin => self.engine.start_plugin(),
+                Command::Stop { deadline, leave } => return Some(Told::Stop { deadline, leave }),
+                Command::Dump => self.dump(),
+            }
+        }
+        None
+    }
+
+    /// Reads a batch if the lane wants one, or if the client must be asked to keep its place in the group.
+    fn read(&mut self, now: Instant) -> Result<bool, Ended> {
+        let wants = self.engine.wants_messages();
+        if wants {
+            self.engine.go_on(&self.client);
+        } else if now.saturating_duration_since(self.last_read) >= self.patience() {
+            self.engine.hold_back(&self.client);
+        } else if !self.engine.held_back {
+            return Ok(false);
+        }
+        // While held back a turn that nothing woke still asks now and then: that is the sign of life.
+        if !self.unread && now.saturating_duration_since(self.last_read) < self.patience() {
+            return Ok(false);
+        }
+        let mut batch = Batch::default();
+        let size = self.engine.pace.size();
+        let info = self.client.batch(size, Duration::ZERO, &mut self.engine, &mut batch).map_err(|e| self.failed(&e))?;
+        self.last_read = now;
+        self.unread = !info.drained;
+        if batch.is_empty() {
+            return Ok(self.unread);
+        }
+        self.last_message = now;
+        self.engine.take_batch(&self.client, batch);
+        self.engine.hand_out();
+        Ok(true)
+    }
+
+    fn patience(&self) -> Duration {
+        HOLD_BACK_AFTER.min(self.engine.config.max_poll_interval / 3)
+    }
+
+    fn failed(&self, error: &ClientError) -> Ended {
+        match error.code() {
+            Some(ErrorCode::FENCED_INSTANCE_ID | ErrorCode::UNRELEASED_INSTANCE_ID) => {
+                let id = self.engine.config.properties.get("group.instance.id").unwrap_or_default();
+                Ended::Misconfigured(format!(
+                    "another consumer uses the same static member id `{id}`: {error}. Give one of the two another \
+                     `librdkafka: group.instance.id`, or `membership: dynamic`"
+                ))
+            }
+            _ => Ended::ClientFailed(error.to_string()),
+        }
+    }
+
+    /// The simple consumer assigns itself what there is, and what comes later.
+    fn discover(&mut self, now: Instant) {
+        if self.discover_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let config = &self.engine.config;
+        let found = all_partitions(&self.client, &config.topics, config.exclude_internal_topics);
+        self.discover_at = Some(now + DISCOVER_EVERY);
+        match found {
+            Ok(found) => {
+                let known = |at: &TopicPartition| self.engine.partitions.find(&at.topic, at.partition).is_some();
+                let new: Vec<TopicPartition> = found.into_iter().filter(|at| !known(at)).collect();
+                let first = self.engine.partitions.assigned_slots().is_empty();
+                if new.is_empty() {
+                    // No topic yet: it may come at any moment.
+                    self.discover_at = Some(now + if first { DISCOVER_AGAIN } else { DISCOVER_EVERY });
+                    return;
+                }
+                let starts = self.engine.take_partitions(&self.client, &new);
+                let assigned = if first { self.client.assign_all(&starts) } else { self.client.assign_more(&starts) };
+                if let Err(error) = assigned {
+                    tracing::error!(route = %self.engine.config.route, %error, "cannot assign partitions");
+                }
+                self.unread = true;
+            }
+            Err(error) => {
+                tracing::debug!(route = %config.route, %error, "cannot look for partitions");
+                self.discover_at = Some(now + DISCOVER_AGAIN);
+            }
+        }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        let busy = || !self.engine.calls.is_empty() || !self.engine.outgoing.is_empty();
+        self.engine.config.idle_limit.is_some_and(|limit| now.saturating_duration_since(self.last_message) >= limit && !busy())
+    }
+
+    /// How long nothing will be due.
+    fn sleep(&mut self, now: Instant) -> Duration {
+        let mut next = self.last_read + self.patience();
+        // What waits for the lane, or for a plugin that is down, is woken by them.
+        let waiting = if self.engine.is_up() { self.engine.partitions.waiting() } else { Vec::new() };
+        let at_rest = waiting.iter().map(|slot| self.engine.partitions.get(*slot)).filter(|at| at.in_hand == 0);
+        let parked = at_rest.filter_map(|partition| partition.parked.as_ref()?.due_at());
+        let idle = self.engine.config.idle_limit.map(|limit| self.last_message + limit);
+        for at in parked.chain(self.engine.committer.next()).chain(self.discover_at).chain(idle) {
+            next = next.min(at);
+        }
+        next.saturating_duration_since(now)
+    }
+
+    fn dump(&self) {
+        let engine = &self.engine;
+        let waiting = engine.partitions.assigned().filter(|(_, partition)| partition.parked.is_some());
+        let waiting: Vec<String> = waiting
+            .map(|(_, partition)| format!("{} at {:?}", partition.name(), partition.tracker.frontier()))
+            .collect();
+        tracing::info!(
+            route = %engine.config.route,
+            plugin = ?engine.plugin,
+            partitions = engine.partitions.assigned().count(),
+            in_hand = engine.in_hand(),
+            at_work = engine.blocked_by(),
+            waiting = waiting.join(", "),
+            member = ?self.client.group_member(),
+            "route dump"
+        );
+    }
+
+    /// Drains, commits, leaves and ends the plugin.
+    fn close(self, told: Told) -> Ended {
+        let Self { client, mut engine, .. } = self;
+        let (deadline, leave, ended) = match told {
+            Told::Stop { deadline, leave } => (deadline, leave, Ended::Drained),
+            Told::Idle => (Instant::now() + engine.config.drain_timeout, true, Ended::Idle),
+            Told::Failed(ended) => (Instant::now() + END_GRACE, false, ended),
+        };
+        engine.stopping = true;
+        engine.home.request_stop();
+        engine.outgoing.clear();
+        engine.home.cut();
+        let up = engine.is_up();
+        let in_time = engine.pump_until(deadline, |engine| engine.calls.iter().all(|call| call.is_over()) || !engine.is_up());
+        let left = if in_time { 0 } else { engine.in_hand() };
+        let blocked_by = if in_time { String::new() } else { engine.blocked_by() };
+        if !in_time {
+            tracing::error!(route = %engine.config.route, left, blocked_by, "the deadline of the stop passed; what is in hand is left");
+        }
+        engine.take_back();
+        if matches!(ended, Ended::Drained | Ended::Idle) {
+            let slots = engine.partitions.assigned_slots();
+            engine.commit_now(&client, &slots, deadline.max(Instant::now() + Duration::from_secs(1)));
+            if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {
+                // A static member that does not come back must say so, or its partitions wait for the session to end.
+                if let Err(error) = client.unsubscribe() {
+                    tracing::warn!(route = %engine.config.route, %error, "cannot leave the group");
+                }
+            }
+        }
+        if up && in_time && engine.is_up() {
+            // Those of a simple consumer nobody revokes.
+            let slots = engine.partitions.assigned_slots();
+            if engine.config.consumer_type == ConsumerType::Simple && !slots.is_empty() {
+                engine.give_up(&client, &slots, Revocation::Ordered);
+            }
+        }
+        let outcome = client.close(
+            deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2)),
+            &mut Closing(&mut engine),
+        );
+        tracing::debug!(route = %engine.config.route, ?outcome, "client closed");
+        end_plugin(&mut engine);
+        match ended {
+            Ended::Drained if left > 0 => Ended::Left { messages: left, blocked_by },
+            ended => ended,
+        }
+    }
+}
+
+/// The plugin's last calls, and its end.
+fn end_plugin(engine: &mut Engine) {
+    if engine.is_up() && engine.steps.is_empty() && engine.calls.is_empty() {
+        engine.step("stopped", devour_abi::LifecycleCall::Stopped, Vec::new());
+        let deadline = Instant::now() + engine.config.lifecycle_timeout;
+        engine.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());
+    }
+    if engine.plugin != super::engine::Plugin::Down {
+        engine.home.end(DownCause::Ordered);
+        engine.pump_until(Instant::now() + END_GRACE, |engine| engine.plugin == super::engine::Plugin::Down);
+    }
+}
+
+/// The handler of a client that is being closed: gives up, takes nothing.
+struct Closing<'a>(&'a mut Engine);
+
+impl Rebalance for Closing<'_> {
+    fn assigned(&mut self, _: &Consumer, _: Vec<TopicPartition>) -> Vec<crate::kafka::Start> {
+        Vec::new()
+    }
+
+    fn revoked(&mut self, client: &Consumer, partitions: Vec<TopicPartition>, why: Revocation) {
+        self.0.revoked(client, partitions, why);
+    }
+}
