@@ -1,0 +1,268 @@
+//! A digest method: what it takes, and the handler that calls it.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Error, FnArg, GenericParam, Ident, ImplItemFn, Pat, Result, Type, spanned::Spanned};
+
+use crate::{
+    arguments::{DigestArguments, Dump, Dumps, Mode},
+    parameter::{Parameter, variable},
+    types::{argument_of, borrowed_view, is_named, with_lifetime},
+};
+
+/// A digest of the block.
+pub(crate) struct Digest {
+    pub(crate) name: Ident,
+    /// The items of its handler.
+    pub(crate) items: TokenStream,
+    /// Its `DigestEntry`.
+    pub(crate) entry: TokenStream,
+}
+
+/// Marks of the method itself, and what the block says for all.
+pub(crate) struct Marks<'a> {
+    pub(crate) own: &'a DigestArguments,
+    pub(crate) block_dump: &'a Dumps,
+    pub(crate) block_strict: bool,
+}
+
+// === impl Digest ===
+
+impl Digest {
+    /// Makes the handler of `method` of `consumer`.
+    pub(crate) fn new(index: usize, consumer: &Type, method: &ImplItemFn, marks: &Marks<'_>) -> Result<Self> {
+        let name = method.sig.ident.clone();
+        let own = check_signature(method)?;
+        let dump = marks.own.dump.winner().or_else(|| marks.block_dump.winner());
+        let handler = format_ident!("Digest{index}");
+        let text = name.to_string();
+        if let Some(message) = batch_of(method) {
+            let message = lent(message, &own);
+            let items = quote! {
+                struct #handler;
+                impl ::devour::plugin::BatchHandler<#consumer> for #handler {
+                    type Message<'m> = #message;
+                    fn digest(
+                        consumer: &mut #consumer,
+                        batch: &mut ::devour::Batch<Self::Message<'_>>,
+                    ) -> ::std::result::Result<(), ::devour::DigestError> {
+                        ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, batch))
+                    }
+                }
+            };
+            let assertion = dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("BatchHandler")));
+            let entry = quote! { ::devour::plugin::DigestEntry::batch::<#handler>(#text) };
+            return Ok(Self { name, items: quote! { #items #assertion }, entry: dumped(entry, dump) });
+        }
+        let mut parameters = method.sig.inputs.iter().skip(1);
+        check_offset(method, parameters.next())?;
+        let parameters = parameters.map(Parameter::read).collect::<Result<Vec<_>>>()?;
+        let taken = Taken::of(index, &parameters, dump, marks, &own)?;
+        let Taken { items, message, prepare, arguments } = taken;
+        let call = quote_spanned! { method.sig.output.span() =>
+            ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, offset, #(#arguments),*))
+        };
+        let items = quote! {
+            #items
+            struct #handler;
+            impl ::devour::plugin::Handler<#consumer> for #handler {
+                type Message<'m> = #message;
+                #[inline]
+                fn digest(
+                    consumer: &mut #consumer,
+                    offset: i64,
+                    taken: Self::Message<'_>,
+                ) -> ::std::result::Result<(), ::devour::DigestError> {
+                    #prepare
+                    #call
+                }
+            }
+        };
+        let assertion = dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("Handler")));
+        let entry = quote! { ::devour::plugin::DigestEntry::single::<#handler>(#text) };
+        Ok(Self { name, items: quote! { #items #assertion }, entry: dumped(entry, dump) })
+    }
+}
+
+/// What a digest takes and how its arguments are made of it.
+struct Taken {
+    items: TokenStream,
+    message: TokenStream,
+    prepare: TokenStream,
+    arguments: Vec<TokenStream>,
+}
+
+// === impl Taken ===
+
+impl Taken {
+    fn of(
+        index: usize,
+        parameters: &[Parameter],
+        dump: Option<Dump>,
+        marks: &Marks<'_>,
+        own: &[Ident],
+    ) -> Result<Self> {
+        let whole = match (parameters, dump.map(|dump| dump.mode)) {
+            // A sole parameter is taken whole if its type says so, or if it cannot be a field.
+            ([only], Some(Mode::Raw | Mode::Object)) => {
+                Some(only.whole(own).unwrap_or_else(|| with_lifetime(&only.ty, own)))
+            }
+            ([only], _) => only.whole(own),
+            (several, Some(mode @ (Mode::Raw | Mode::Object))) => {
+                let span = several.get(1).map_or_else(|| dump.map(|dump| dump.span), |more| Some(more.ty.span()));
+                let text = format!(
+                    "with `{}` a digest takes `offset` and one more parameter; fields are for `dump_json`",
+                    mode.attribute()
+                );
+                return Err(Error::new(span.unwrap_or_else(proc_macro2::Span::call_site), text));
+            }
+            _ => None,
+        };
+        match whole {
+            Some(message) => Ok(Self {
+                items: TokenStream::new(),
+                message,
+                prepare: TokenStream::new(),
+                arguments: vec![quote! { taken }],
+            }),
+            None => Self::fields(index, parameters, marks, own),
+        }
+    }
+
+    fn fields(index: usize, parameters: &[Parameter], marks: &Marks<'_>, own: &[Ident]) -> Result<Self> {
+        let fields_type = format_ident!("Fields{index}");
+        let strict = marks.own.strict || marks.block_strict;
+        let (mut names, mut types, mut variables, mut arguments) = (vec![], vec![], vec![], vec![]);
+        let mut with_message = false;
+        for parameter in parameters {
+            if let Some(message) = parameter.message() {
+                with_message = true;
+                arguments.push(message);
+                continue;
+            }
+            let field = parameter.field(own)?;
+            if names.contains(&parameter.name) {
+                let text = format!("the field `{}` is named twice", parameter.name);
+                return Err(Error::new_spanned(&parameter.ty, text));
+            }
+            let variable = variable(names.len());
+            arguments.push((field.argument)(&variable));
+            names.push(parameter.name.clone());
+            types.push(field.decoded);
+            variables.push(variable);
+        }
+        let indexes: Vec<_> = (0..names.len()).collect();
+        let items = quote! {
+            struct #fields_type<'m> {
+                #(#variables: #types,)*
+                lifetime: ::std::marker::PhantomData<&'m ()>,
+            }
+            impl<'m> ::devour::json::Fields<'m> for #fields_type<'m> {
+                const NAMES: &'static [&'static str] = &[#(#names),*];
+                const STRICT: bool = #strict;
+                fn read<A: ::devour::serde::de::MapAccess<'m>>(
+                    reader: &mut ::devour::json::FieldReader<A>,
+                ) -> ::std::result::Result<Self, A::Error> {
+                    #(let mut #variables: ::std::option::Option<#types> = ::std::option::Option::None;)*
+                    while let ::std::option::Option::Some(index) = reader.next_field()? {
+                        match index {
+                            #(#indexes => #variables = ::std::option::Option::Some(reader.value()?),)*
+                            _ => {}
+                        }
+                    }
+                    ::std::result::Result::Ok(Self {
+                        #(#variables: reader.settle(#variables, #indexes)?,)*
+                        lifetime: ::std::marker::PhantomData,
+                    })
+                }
+            }
+        };
+        let fields = quote! { ::devour::JsonFields<#fields_type<'m>> };
+        let unpack = quote! { let #fields_type { #(#variables,)* lifetime: _ } = };
+        let (message, prepare) = if with_message {
+            let prepare = quote! { let message = taken.message; #unpack taken.value.0; };
+            (quote! { ::devour::WithMessage<'m, #fields> }, prepare)
+        } else {
+            (fields, quote! { #unpack taken.0; })
+        };
+        Ok(Self { items, message, prepare, arguments })
+    }
+}
+
+/// `M` of a digest's only parameter `batch: &mut Batch<M>`.
+fn batch_of(method: &ImplItemFn) -> Option<&Type> {
+    let FnArg::Typed(typed) = method.sig.inputs.iter().nth(1)? else { return None };
+    match (&*typed.ty, method.sig.inputs.len()) {
+        (Type::Reference(reference), 2) if reference.mutability.is_some() => argument_of(&reference.elem, "Batch"),
+        _ => None,
+    }
+}
+
+/// Whether the method takes a batch.
+pub(crate) fn takes_batch(method: &ImplItemFn) -> bool {
+    batch_of(method).is_some()
+}
+
+fn lent(ty: &Type, own: &[Ident]) -> TokenStream {
+    let borrowed = ["Raw", "Object", "Message", "Dumped"];
+    if borrowed.iter().any(|name| is_named(ty, name)) { borrowed_view(ty, own) } else { with_lifetime(ty, own) }
+}
+
+/// Checks what every digest has; returns the lifetimes that the method declares.
+fn check_signature(method: &ImplItemFn) -> Result<Vec<Ident>> {
+    let signature = &method.sig;
+    if let Some(token) = &signature.asyncness {
+        return Err(Error::new_spanned(token, "a digest is not `async`: it is called on a thread of its lane"));
+    }
+    if let Some(token) = &signature.unsafety {
+        return Err(Error::new_spanned(token, "a digest is not `unsafe`"));
+    }
+    match signature.receiver() {
+        Some(receiver) if receiver.reference.is_some() => {}
+        Some(receiver) => return Err(Error::new_spanned(receiver, "a digest takes `&mut self`")),
+        None => return Err(Error::new_spanned(&signature.ident, "a digest takes `&mut self`")),
+    }
+    let mut own = Vec::new();
+    for generic in &signature.generics.params {
+        match generic {
+            GenericParam::Lifetime(lifetime) => own.push(lifetime.lifetime.ident.clone()),
+            other => return Err(Error::new_spanned(other, "a digest has no type parameters: it is called by name")),
+        }
+    }
+    Ok(own)
+}
+
+fn check_offset(method: &ImplItemFn, parameter: Option<&FnArg>) -> Result<()> {
+    let text = "the first parameter of a digest after `self` is `offset: i64`";
+    let Some(FnArg::Typed(typed)) = parameter else {
+        return Err(Error::new_spanned(&method.sig.ident, text));
+    };
+    let named = match &*typed.pat {
+        Pat::Ident(ident) => ident.ident == "offset" || ident.ident == "_offset",
+        Pat::Wild(_) => true,
+        _ => false,
+    };
+    if named && is_named(&typed.ty, "i64") { Ok(()) } else { Err(Error::new_spanned(typed, text)) }
+}
+
+/// Fails to compile where the dump mode is not one that the handler's message can be made from.
+fn accepts(dump: Dump, handler: &Ident, consumer: &Type, kind: &Ident) -> TokenStream {
+    let variant = dump.mode.variant();
+    let text = format!("`{}` does not fit the type that the digest takes", dump.mode.attribute());
+    quote_spanned! { dump.span =>
+        const _: () = ::std::assert!(
+            ::devour::plugin::accepts::<<#handler as ::devour::plugin::#kind<#consumer>>::Message<'static>>(#variant),
+            #text
+        );
+    }
+}
+
+fn dumped(entry: TokenStream, dump: Option<Dump>) -> TokenStream {
+    match dump {
+        Some(dump) => {
+            let variant = dump.mode.variant();
+            quote! { #entry.dump(#variant) }
+        }
+        None => entry,
+    }
+}

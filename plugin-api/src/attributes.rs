@@ -1,0 +1,117 @@
+//! What a consumer says of itself: the seed's class attributes, and what the daemon must know besides.
+
+use devour_abi::{ConsumerType, Descriptor, IsolationDemand, SwapMode, Topics};
+use serde_json::Value;
+
+/// The attributes of a consumer. Every one of them can be overridden by the route.
+///
+/// ```
+/// use devour::{Attributes, abi::ConsumerType};
+///
+/// let attributes = Attributes::new()
+///     .topic("orders")
+///     .consumer_type(ConsumerType::BalancedConsumer)
+///     .config("consumer_group", "billing");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    descriptor: Descriptor,
+    headers: Option<bool>,
+}
+
+impl Attributes {
+    /// None set: then the route must name topic and the rest.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a topic, or a pattern (`^...`).
+    #[must_use]
+    pub fn topic(mut self, name: impl Into<String>) -> Self {
+        let mut names = self.descriptor.topic.take().map_or_else(Vec::new, |topics| topics.names().to_vec());
+        names.push(name.into());
+        self.descriptor.topic =
+            Some(if names.len() == 1 { Topics::One(names.remove(0)) } else { Topics::Many(names) });
+        self
+    }
+
+    /// Whether the partitions are shared with a group, or all of them read.
+    #[must_use]
+    pub fn consumer_type(mut self, consumer_type: ConsumerType) -> Self {
+        self.descriptor.consumer_type = Some(consumer_type);
+        self
+    }
+
+    /// Sets one key of the consumer's configuration, such as `consumer_group`.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.descriptor.config.insert(key.into(), value.into());
+        self
+    }
+
+    /// Names the schema of the messages, for people and tools.
+    #[must_use]
+    pub fn schema_class(mut self, name: impl Into<String>) -> Self {
+        self.descriptor.schema_class = Some(name.into());
+        self
+    }
+
+    /// How new code takes over from old.
+    #[must_use]
+    pub fn swap(mut self, mode: SwapMode) -> Self {
+        self.descriptor.swap = mode;
+        self
+    }
+
+    /// Where the consumer may run.
+    #[must_use]
+    pub fn isolation(mut self, demand: IsolationDemand) -> Self {
+        self.descriptor.isolation = demand;
+        self
+    }
+
+    /// The consumer keeps its offsets itself and answers `assigned` with where to begin.
+    #[must_use]
+    pub fn keeps_offsets(mut self) -> Self {
+        self.descriptor.keeps_offsets = true;
+        self
+    }
+
+    /// The consumer takes messages beyond a call; what it took is done when `flush` returns.
+    #[must_use]
+    pub fn buffering(mut self) -> Self {
+        self.descriptor.buffering = true;
+        self
+    }
+
+    /// The consumer takes messages beyond a call and completes them from other threads.
+    #[must_use]
+    pub fn asynchronous(mut self) -> Self {
+        self.descriptor.asynchronous = true;
+        self
+    }
+
+    /// The consumer's digests see headers. Else only those that take the whole message do.
+    #[must_use]
+    pub fn with_headers(mut self) -> Self {
+        self.headers = Some(true);
+        self
+    }
+
+    /// The consumer's digests see no headers, also where they take the whole message: then headers are neither
+    /// parsed nor copied for it.
+    #[must_use]
+    pub fn without_headers(mut self) -> Self {
+        self.headers = Some(false);
+        self
+    }
+
+    pub(crate) fn headers(&self) -> Option<bool> {
+        self.headers
+    }
+
+    pub(crate) fn into_descriptor(self) -> Descriptor {
+        self.descriptor
+    }
+}

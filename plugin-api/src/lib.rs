@@ -1,0 +1,84 @@
+//! Write plugins for devourd: consumers of Kafka messages as plain Rust types, in a library that the daemon loads.
+//!
+//! A plugin is a crate of `crate-type = ["cdylib", "rlib"]` whose only need is this crate:
+//!
+//! ```
+//! use devour::prelude::*;
+//!
+//! #[derive(Default)]
+//! pub struct Sum {
+//!     total: u64,
+//! }
+//!
+//! #[consumer(topic = "sums", consumer_type = "balanced_consumer", config(consumer_group = "sum_consumers"))]
+//! impl Sum {
+//!     // the parameters after `offset` are the fields of the JSON object in the message
+//!     fn digest(&mut self, offset: i64, numbers: Vec<u64>, note: Option<&str>) -> Result<(), DigestError> {
+//!         for number in numbers {
+//!             self.total = self.total.checked_add(number).ok_or_else(|| DigestError::reject("too large"))?;
+//!         }
+//!         info!(offset, total = self.total, note, "summed up");
+//!         Ok(())
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! The library exports the symbol `Sum`; a route of the settings names it: `path: libsum.so`, `symbol: Sum`. Nothing
+//! is committed to Kafka before its digest returned `Ok`; what fails says what to do about it ([`DigestError`]).
+//!
+//! - [`consumer`] makes a consumer of an impl block; [`Consumer`] is the same by hand.
+//! - [`Raw`], [`Object`] and [`Json`] are what a digest takes, one per dump mode.
+//! - [`ConsumerContext`] counts, times, produces; `tracing` reaches the daemon's log.
+//! - [`testing`] feeds messages to a consumer without a broker.
+
+// The attribute writes paths that begin with `::devour`; inside this crate they must resolve too.
+extern crate self as devour;
+
+mod attributes;
+mod batch;
+mod consumer;
+mod context;
+mod error;
+mod extract;
+pub mod json;
+mod log;
+mod message;
+pub mod plugin;
+mod run;
+pub mod shim;
+pub mod testing;
+
+#[doc(inline)]
+pub use devour_abi as abi;
+pub use devour_macros::{consumer, settings};
+pub use schemars;
+pub use serde;
+pub use serde_json;
+pub use tracing;
+
+pub use attributes::Attributes;
+pub use batch::{Batch, BatchEntry, Place};
+pub use consumer::{Consumer, NoSettings, Revoked};
+pub use context::{ConsumerContext, HostError, Record, context};
+pub use error::{DigestError, IntoOutcome, OrDigestError};
+pub use extract::{Dumped, Extract, Json, JsonFields, Object, Raw, Undecodable, WithMessage};
+pub use message::{Header, Message, TakenMessage};
+
+/// All that a plugin usually needs: `use devour::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Attributes, Batch, Consumer, ConsumerContext, DigestError, Dumped, Json, Message, NoSettings, Object,
+        OrDigestError, Raw, Record, Revoked, TakenMessage, WithMessage,
+        abi::{AssignedPartition, StartOffset},
+        consumer, export_consumer, settings,
+    };
+    pub use schemars::JsonSchema;
+    pub use serde::Deserialize;
+    pub use tracing::{debug, error, info, trace, warn};
+}
+
+/// The author's guide, whose examples are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-a-plugin.md")]
+struct Guide;
