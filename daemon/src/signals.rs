@@ -23,17 +23,19 @@ pub enum Signal {
 /// When the system refuses a handler or the thread.
 pub fn listen(tell: mpsc::UnboundedSender<Signal>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let signal = match signal {
-                SIGHUP => Signal::Reload,
-                SIGUSR1 => Signal::Dump,
-                _ => Signal::Stop,
-            };
-            if tell.send(signal).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let signal = match signal {
+                    SIGHUP => Signal::Reload,
+                    SIGUSR1 => Signal::Dump,
+                    _ => Signal::Stop,
+                };
+                if tell.send(signal).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }

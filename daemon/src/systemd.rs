@@ -1,7 +1,10 @@
 //! What systemd is told over its notify socket. Without the socket nothing is said.
 
 use std::{
-    os::{linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixDatagram}},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     path::Path,
     time::Duration,
 };
@@ -35,7 +38,10 @@ impl Systemd {
             };
             Some((UnixDatagram::unbound().ok()?, address))
         });
-        Self { socket, last_status: String::new() }
+        Self {
+            socket,
+            last_status: String::new(),
+        }
     }
 
     /// All routes have their first outcome, or a reload is over.

@@ -38,7 +38,10 @@ pub fn start(log: Log) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var("DEVOUR_LOG").from_env_lossy();
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("DEVOUR_LOG")
+        .from_env_lossy();
     let terminal = std::io::stderr().is_terminal();
     let text = match log.format {
         LogFormat::Auto => terminal,
@@ -52,7 +55,9 @@ pub fn start(log: Log) {
         lines.json().flatten_event(true).boxed()
     };
     // A second start in one process (a test) keeps the first.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
 }
 
 /// The ear for all plugins: their lines go to the log.
@@ -75,8 +80,9 @@ impl PluginVoice for LogVoice {
     }
 
     fn log(&self, route: &RouteName, log: &PluginLog<'_>) {
-        let (topic, partition, offset) =
-            log.at.map_or((None, None, None), |at| (Some(at.topic), Some(at.partition), Some(at.offset)));
+        let (topic, partition, offset) = log.at.map_or((None, None, None), |at| {
+            (Some(at.topic), Some(at.partition), Some(at.offset))
+        });
         let fields = Some(log.fields).filter(|fields| !fields.is_empty() && *fields != "{}");
         // An event's level is part of its place in the code, so each level has its own.
         macro_rules! event {
@@ -127,7 +133,11 @@ impl PluginMetrics {
 
     fn time(&self, route: &RouteName, name: &str, more: Durations) {
         let mut durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = Durations { count: 0, sum: 0, max: 0 };
+        let none = Durations {
+            count: 0,
+            sum: 0,
+            max: 0,
+        };
         if let Some(known) = slot(&mut durations, route, name, none) {
             known.count = known.count.saturating_add(more.count);
             known.sum = known.sum.saturating_add(more.sum);
@@ -139,15 +149,28 @@ impl PluginMetrics {
     #[must_use]
     pub fn describe(&self, route: &RouteName) -> String {
         let mut parts = Vec::new();
-        for ((of, name), count) in self.counters.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for ((of, name), count) in self
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             if of == route {
                 parts.push(format!("{name}={count}"));
             }
         }
-        for ((of, name), time) in self.durations.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for ((of, name), time) in self
+            .durations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             if of == route && time.count > 0 {
                 let (mean, max) = (time.sum / time.count / 1000, time.max / 1000);
-                parts.push(format!("{name}={} times, {mean} us on average, {max} us at most", time.count));
+                parts.push(format!(
+                    "{name}={} times, {mean} us on average, {max} us at most",
+                    time.count
+                ));
             }
         }
         parts.join(" ")

@@ -29,10 +29,17 @@ impl Attributes {
     /// Adds a topic, or a pattern (`^...`).
     #[must_use]
     pub fn topic(mut self, name: impl Into<String>) -> Self {
-        let mut names = self.descriptor.topic.take().map_or_else(Vec::new, |topics| topics.names().to_vec());
+        let mut names = self
+            .descriptor
+            .topic
+            .take()
+            .map_or_else(Vec::new, |topics| topics.names().to_vec());
         names.push(name.into());
-        self.descriptor.topic =
-            Some(if names.len() == 1 { Topics::One(names.remove(0)) } else { Topics::Many(names) });
+        self.descriptor.topic = Some(if names.len() == 1 {
+            Topics::One(names.remove(0))
+        } else {
+            Topics::Many(names)
+        });
         self
     }
 

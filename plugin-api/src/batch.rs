@@ -31,12 +31,19 @@ pub struct Place(usize);
 
 impl<M> Batch<M> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { entries: Vec::with_capacity(capacity), failures: RefCell::new(Vec::new()) }
+        Self {
+            entries: Vec::with_capacity(capacity),
+            failures: RefCell::new(Vec::new()),
+        }
     }
 
     pub(crate) fn push(&mut self, offset: i64, message: M) {
         let place = Place(self.entries.len());
-        self.entries.push(BatchEntry { place, offset, message });
+        self.entries.push(BatchEntry {
+            place,
+            offset,
+            message,
+        });
     }
 
     /// The failures by place; of several at one place the first counts.

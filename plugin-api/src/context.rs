@@ -96,7 +96,9 @@ impl ConsumerContext {
     }
 
     pub(crate) fn enter(&self) -> Entered {
-        Entered { outer: CURRENT.replace(Some(self.clone())) }
+        Entered {
+            outer: CURRENT.replace(Some(self.clone())),
+        }
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -146,7 +148,9 @@ impl ConsumerContext {
 
     /// Records one duration under `name`.
     pub fn time(&self, name: &str, duration: Duration) {
-        self.inner.host.time(name, u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        self.inner
+            .host
+            .time(name, u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Hands a record to the daemon's producer.

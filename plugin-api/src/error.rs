@@ -107,7 +107,13 @@ impl DigestError {
     }
 
     pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { inner: Box::new(Inner { kind, delay: Duration::ZERO, message: message.into() }) }
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                delay: Duration::ZERO,
+                message: message.into(),
+            }),
+        }
     }
 
     pub(crate) fn into_failure(self) -> Failure {
@@ -189,7 +195,12 @@ mod tests {
 
     #[test]
     fn a_delay_of_nothing_is_still_a_delay_of_its_own() {
-        assert_eq!(DigestError::retry_after("now", Duration::ZERO).into_failure().delay_ms, 1);
+        assert_eq!(
+            DigestError::retry_after("now", Duration::ZERO)
+                .into_failure()
+                .delay_ms,
+            1
+        );
         assert_eq!(DigestError::retry("later").into_failure().delay_ms, 0);
     }
 

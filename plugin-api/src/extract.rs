@@ -81,7 +81,9 @@ pub struct JsonFields<F>(pub F);
 impl Undecodable {
     /// In words.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into().into_boxed_str() }
+        Self {
+            message: message.into().into_boxed_str(),
+        }
     }
 
     /// What does not fit.

@@ -36,7 +36,9 @@ pub struct Text<'m>(pub Cow<'m, str>);
 /// Decodes a value as JSON; a tombstone is what JSON's `null` is to `T`, if that is anything.
 pub(crate) fn decode<'m, T: Deserialize<'m>>(payload: Option<&'m [u8]>) -> Result<Option<T>, Undecodable> {
     match payload {
-        Some(bytes) => serde_json::from_slice(bytes).map(Some).map_err(|error| explain(bytes, &error)),
+        Some(bytes) => serde_json::from_slice(bytes)
+            .map(Some)
+            .map_err(|error| explain(bytes, &error)),
         None => Ok(serde_json::from_str("null").ok()),
     }
 }
@@ -46,10 +48,12 @@ pub(crate) fn decode<'m, T: Deserialize<'m>>(payload: Option<&'m [u8]>) -> Resul
 pub(crate) fn decode_fields<'m, F: Fields<'m>>(payload: Option<&'m [u8]>) -> Result<Option<F>, Undecodable> {
     let Some(bytes) = payload else { return Ok(None) };
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let fields = json.deserialize_map(ObjectVisitor(PhantomData)).and_then(|fields| {
-        json.end()?;
-        Ok(fields)
-    });
+    let fields = json
+        .deserialize_map(ObjectVisitor(PhantomData))
+        .and_then(|fields| {
+            json.end()?;
+            Ok(fields)
+        });
     fields.map(Some).map_err(|error| explain(bytes, &error))
 }
 
@@ -63,7 +67,10 @@ impl<'m, A: MapAccess<'m>> FieldReader<A> {
     #[inline]
     pub fn next_field(&mut self) -> Result<Option<usize>, A::Error> {
         loop {
-            let seed = NameSeed { names: self.names, strict: self.strict };
+            let seed = NameSeed {
+                names: self.names,
+                strict: self.strict,
+            };
             match self.map.next_key_seed(seed)? {
                 None => return Ok(None),
                 Some(Some(index)) => return Ok(Some(index)),
@@ -91,7 +98,10 @@ impl<'m, A: MapAccess<'m>> FieldReader<A> {
     pub fn settle<T: Deserialize<'m>>(&self, read: Option<T>, index: usize) -> Result<T, A::Error> {
         match read {
             Some(value) => Ok(value),
-            None => T::deserialize(Missing { name: self.names[index], error: PhantomData }),
+            None => T::deserialize(Missing {
+                name: self.names[index],
+                error: PhantomData,
+            }),
         }
     }
 }
@@ -111,7 +121,11 @@ impl<'m, F: Fields<'m>> Visitor<'m> for ObjectVisitor<F> {
 
     #[inline]
     fn visit_map<A: MapAccess<'m>>(self, map: A) -> Result<F, A::Error> {
-        F::read(&mut FieldReader { map, names: F::NAMES, strict: F::STRICT })
+        F::read(&mut FieldReader {
+            map,
+            names: F::NAMES,
+            strict: F::STRICT,
+        })
     }
 }
 
@@ -157,7 +171,10 @@ impl<'de, E: serde::de::Error> Deserializer<'de> for Missing<E> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
         let expected: &dyn Expected = &visitor;
-        Err(E::custom(format_args!("the field `{}` is missing, expected {expected}", self.name)))
+        Err(E::custom(format_args!(
+            "the field `{}` is missing, expected {expected}",
+            self.name
+        )))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
@@ -221,7 +238,11 @@ fn explain(bytes: &[u8], error: &serde_json::Error) -> Undecodable {
 /// The path to the value that the reader was in when it had consumed JSON up to a line and column, such as
 /// `orders[3].price`. It walks well-formed JSON only as far as the reader did.
 fn path_at(bytes: &[u8], line: usize, column: usize) -> String {
-    let start: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    let start: usize = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(line.saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
     let consumed = &bytes[..start.saturating_add(column).min(bytes.len())];
     let mut frames: Vec<Frame> = Vec::new();
     let mut text: Option<String> = None;

@@ -79,7 +79,11 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ToHost {
     fn on_event(&self, event: &Event<'_>, registry: Context<'_, S>) {
         let Some(context) = context() else { return };
         let mut collected = Collected::default();
-        for span in registry.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+        for span in registry
+            .event_scope(event)
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
             if let Some(fields) = span.extensions().get::<SpanFields>() {
                 collected.fields.extend(fields.0.clone());
             }
@@ -87,7 +91,9 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for ToHost {
         event.record(&mut collected);
         let fields = Value::Object(collected.fields).to_string();
         let metadata = event.metadata();
-        context.host().log(level_of(metadata), metadata.target(), &collected.message, &fields);
+        context
+            .host()
+            .log(level_of(metadata), metadata.target(), &collected.message, &fields);
     }
 }
 

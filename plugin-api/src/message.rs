@@ -114,7 +114,10 @@ impl<'m> Message<'m> {
     /// The value of the last header of this name; `None` if there is no such header or its value is null.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'m [u8]> {
-        self.headers().filter(|header| header.name == name).last().and_then(|header| header.value)
+        self.headers()
+            .filter(|header| header.name == name)
+            .last()
+            .and_then(|header| header.value)
     }
 
     /// Takes the message beyond the digest: it counts as digested only once the handle says so.
@@ -122,7 +125,10 @@ impl<'m> Message<'m> {
     /// # Errors
     /// When this host cannot give messages beyond a call, in its words.
     pub fn take(&self) -> Result<TakenMessage, HostError> {
-        self.host.take(self.index).map(|owned| TakenMessage { owned }).map_err(HostError::new)
+        self.host
+            .take(self.index)
+            .map(|owned| TakenMessage { owned })
+            .map_err(HostError::new)
     }
 }
 
@@ -160,7 +166,10 @@ impl fmt::Debug for TakenMessage {
 }
 
 fn header<'m>(header: &HeaderView<'m>) -> Header<'m> {
-    Header { name: header.name.as_str(), value: header.value.into_option().map(|value| value.as_slice()) }
+    Header {
+        name: header.name.as_str(),
+        value: header.value.into_option().map(|value| value.as_slice()),
+    }
 }
 
 fn debug_view(view: &MessageView<'_>, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,7 +178,10 @@ fn debug_view(view: &MessageView<'_>, name: &str, f: &mut fmt::Formatter<'_>) ->
         .field("partition", &view.partition)
         .field("offset", &view.offset)
         .field("key_bytes", &view.key.into_option().map(|key| key.len()))
-        .field("payload_bytes", &view.payload.into_option().map(|payload| payload.len()))
+        .field(
+            "payload_bytes",
+            &view.payload.into_option().map(|payload| payload.len()),
+        )
         .field("attempt", &view.attempt)
         .finish_non_exhaustive()
 }

@@ -165,13 +165,19 @@ impl<C: 'static> DigestEntry<C> {
     /// A digest that takes one message.
     #[must_use]
     pub fn single<H: Handler<C> + 'static>(name: &str) -> Self {
-        Self { info: info::<H::Message<'static>>(name, false), run: run::one_by_one::<C, H> }
+        Self {
+            info: info::<H::Message<'static>>(name, false),
+            run: run::one_by_one::<C, H>,
+        }
     }
 
     /// A digest that takes a batch.
     #[must_use]
     pub fn batch<H: BatchHandler<C> + 'static>(name: &str) -> Self {
-        Self { info: info::<H::Message<'static>>(name, true), run: run::all_at_once::<C, H> }
+        Self {
+            info: info::<H::Message<'static>>(name, true),
+            run: run::all_at_once::<C, H>,
+        }
     }
 
     /// With this dump mode of those that it takes as its own.

@@ -28,7 +28,12 @@ struct HeldTags {
 
 impl Lane {
     pub(crate) fn new(dump: DumpMode, reject_tombstones: bool) -> Self {
-        Self { held: HeldTags::default(), dump, reject_tombstones, tombstones: 0 }
+        Self {
+            held: HeldTags::default(),
+            dump,
+            reject_tombstones,
+            tombstones: 0,
+        }
     }
 
     /// Lets go and holds what the call says.
@@ -131,7 +136,10 @@ pub(crate) fn one_by_one<C, H: Handler<C>>(consumer: &mut C, call: &Call<'_>, la
             Err(undecodable) => undecodable.into_failure(),
         };
         if let Some(broken) = lane.fail(call, index, view.order_tag, failure) {
-            return CallReturn { finished: index, broken: ROption::RSome(broken) };
+            return CallReturn {
+                finished: index,
+                broken: ROption::RSome(broken),
+            };
         }
     }
     finish(call, count(messages), waiting)
@@ -144,7 +152,10 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
     lane: &mut Lane,
 ) -> CallReturn {
     if call.cut.cuts(call.number) {
-        return CallReturn { finished: 0, broken: ROption::RNone };
+        return CallReturn {
+            finished: 0,
+            broken: ROption::RNone,
+        };
     }
     let messages = call.messages.as_slice();
     call.cell.store(call.number, 0);
@@ -179,7 +190,10 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
     let whole = H::digest(consumer, &mut batch).err();
     match settle(call, lane, &places, batch.into_failures(), whole) {
         // Nothing of a batch is done if it breaks the instance.
-        Some(broken) => CallReturn { finished: 0, broken: ROption::RSome(broken) },
+        Some(broken) => CallReturn {
+            finished: 0,
+            broken: ROption::RSome(broken),
+        },
         None => finish(call, count(messages), 0),
     }
 }
@@ -194,7 +208,10 @@ fn settle(
     whole: Option<DigestError>,
 ) -> Option<Failure> {
     let is_fatal = |error: &&DigestError| error.kind() == FailureKind::FATAL;
-    let fatal = whole.iter().chain(failures.iter().map(|(_, error)| error)).find(is_fatal);
+    let fatal = whole
+        .iter()
+        .chain(failures.iter().map(|(_, error)| error))
+        .find(is_fatal);
     if let Some(error) = fatal {
         return Some(error.clone().into_failure());
     }
@@ -203,7 +220,9 @@ fn settle(
     }
     let mut failures = failures.into_iter().peekable();
     for (place, (index, tag)) in places.iter().enumerate() {
-        let own = failures.next_if(|(failed, _)| *failed == place).map(|(_, error)| error);
+        let own = failures
+            .next_if(|(failed, _)| *failed == place)
+            .map(|(_, error)| error);
         if lane.held.holds(*tag) {
             call.host.not_begun(*index, 1);
         } else if let Some(error) = own.or_else(|| whole.clone()) {
@@ -218,7 +237,10 @@ fn settle(
 fn finish(call: &Call<'_>, len: u32, mut waiting: u32) -> CallReturn {
     report_waiting(call, len, &mut waiting);
     call.cell.store(call.number, len);
-    CallReturn { finished: len, broken: ROption::RNone }
+    CallReturn {
+        finished: len,
+        broken: ROption::RNone,
+    }
 }
 
 /// The host cut the call before message `index`.
@@ -230,7 +252,10 @@ fn stop_at(call: &Call<'_>, index: u32, mut waiting: u32) -> CallReturn {
     if index > 0 {
         call.cell.store(call.number, index);
     }
-    CallReturn { finished: index, broken: ROption::RNone }
+    CallReturn {
+        finished: index,
+        broken: ROption::RNone,
+    }
 }
 
 /// Reports the `waiting` messages right before `end` as not begun.

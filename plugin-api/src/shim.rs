@@ -76,30 +76,48 @@ impl<C: Exported> PluginConsumer for Shim<C> {
             )));
         }
         let settings = read_settings::<C>(request.settings).map_err(refuse)?;
-        let consumer =
-            C::construct(settings, context.clone()).map_err(crate::DigestError::into_failure)?;
+        let consumer = C::construct(settings, context.clone()).map_err(crate::DigestError::into_failure)?;
         drop(entered);
         let lane = Lane::new(dump, request.reject_tombstones);
-        Ok(Instance::new(Running { consumer, run: entry.run, lane, context }))
+        Ok(Instance::new(Running {
+            consumer,
+            run: entry.run,
+            lane,
+            context,
+        }))
     }
 }
 
 fn pick_digest<C: Plugin>(name: Option<&str>) -> Result<DigestEntry<C>, String> {
     let mut digests = C::digests();
     let Some(name) = name else {
-        return if digests.is_empty() { Err("it has no digest".to_owned()) } else { Ok(digests.swap_remove(0)) };
+        return if digests.is_empty() {
+            Err("it has no digest".to_owned())
+        } else {
+            Ok(digests.swap_remove(0))
+        };
     };
     match digests.iter().position(|entry| entry.info.name == name) {
         Some(place) => Ok(digests.swap_remove(place)),
         None => {
-            let names: Vec<_> = digests.iter().map(|entry| format!("`{}`", entry.info.name)).collect();
-            Err(format!("it has no digest named `{name}`; it has {}", names.join(", ")))
+            let names: Vec<_> = digests
+                .iter()
+                .map(|entry| format!("`{}`", entry.info.name))
+                .collect();
+            Err(format!(
+                "it has no digest named `{name}`; it has {}",
+                names.join(", ")
+            ))
         }
     }
 }
 
 fn read_settings<C: Plugin>(settings: Value) -> Result<C::Settings, String> {
-    let settings = if settings.is_null() { Value::Object(Map::new()) } else { settings };
+    let settings = if settings.is_null() {
+        Value::Object(Map::new())
+    } else {
+        settings
+    };
     serde_json::from_value(settings).map_err(|error| format!("its settings: {error}"))
 }
 
@@ -123,9 +141,9 @@ impl<C: Plugin> PluginInstance for Running<C> {
         let mut answer = LifecycleAnswer::default();
         let done = match call {
             LifecycleCall::Started => consumer.started(),
-            LifecycleCall::Assigned { partitions, .. } => {
-                consumer.assigned(&partitions).map(|offsets| answer.start_offsets = offsets)
-            }
+            LifecycleCall::Assigned { partitions, .. } => consumer
+                .assigned(&partitions)
+                .map(|offsets| answer.start_offsets = offsets),
             LifecycleCall::Revoked { partitions, lost } => consumer.revoked(&Revoked { partitions, lost }),
             LifecycleCall::Flush => consumer.flush(),
             LifecycleCall::Stopped => consumer.stopped(),

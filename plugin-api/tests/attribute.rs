@@ -14,7 +14,11 @@ use serde_json::json;
 #[derive(Default)]
 pub struct DesignExample;
 
-#[consumer(topic = "math", consumer_type = "balanced_consumer", config(consumer_group = "math_consumers"))]
+#[consumer(
+    topic = "math",
+    consumer_type = "balanced_consumer",
+    config(consumer_group = "math_consumers")
+)]
 impl DesignExample {
     // the parameters after `offset` are the fields of the JSON message, as Python's keyword arguments were
     fn digest(
@@ -46,7 +50,10 @@ fn the_parameters_are_the_fields_of_the_object() {
     ]);
     assert!(report.all_done(), "{report:?}");
     let logs = tester.logs();
-    assert_eq!(logs[0].fields, json!({"offset": 0, "id": 1, "sum": 5, "note": "a \"b\" ä"}));
+    assert_eq!(
+        logs[0].fields,
+        json!({"offset": 0, "id": 1, "sum": 5, "note": "a \"b\" ä"})
+    );
     assert_eq!(logs[0].message, "digested");
     assert_eq!(logs[1].fields, json!({"offset": 1, "id": u64::MAX, "sum": 0}));
 }
@@ -67,13 +74,38 @@ fn what_does_not_fit_names_field_type_value_and_position() {
         TestMessage::raw(""),
     ]);
     let texts: Vec<&str> = report.outcomes.iter().map(undecodable).collect();
-    assert_eq!(texts[0], "the field `id` is missing, expected u64 at line 1 column 18");
-    assert_eq!(texts[1], "field `id`: invalid type: string \"one\", expected u64 at line 1 column 12");
-    assert_eq!(texts[2], "field `variables[1]`: invalid value: integer `-2`, expected u64 at line 1 column 29");
-    assert!(texts[3].starts_with("field `id`: invalid type: floating point `1e+23`, expected u64"), "{}", texts[3]);
-    assert!(texts[4].starts_with("field `variables`: invalid type: null, expected a sequence"), "{}", texts[4]);
-    assert!(texts[5].contains("expected a JSON object with `id`, `variables`, `note`"), "{}", texts[5]);
-    assert!(texts[6].contains("invalid type: null, expected a JSON object"), "{}", texts[6]);
+    assert_eq!(
+        texts[0],
+        "the field `id` is missing, expected u64 at line 1 column 18"
+    );
+    assert_eq!(
+        texts[1],
+        "field `id`: invalid type: string \"one\", expected u64 at line 1 column 12"
+    );
+    assert_eq!(
+        texts[2],
+        "field `variables[1]`: invalid value: integer `-2`, expected u64 at line 1 column 29"
+    );
+    assert!(
+        texts[3].starts_with("field `id`: invalid type: floating point `1e+23`, expected u64"),
+        "{}",
+        texts[3]
+    );
+    assert!(
+        texts[4].starts_with("field `variables`: invalid type: null, expected a sequence"),
+        "{}",
+        texts[4]
+    );
+    assert!(
+        texts[5].contains("expected a JSON object with `id`, `variables`, `note`"),
+        "{}",
+        texts[5]
+    );
+    assert!(
+        texts[6].contains("invalid type: null, expected a JSON object"),
+        "{}",
+        texts[6]
+    );
     assert!(texts[7].starts_with("not JSON: "), "{}", texts[7]);
     assert!(texts[8].starts_with("not JSON: "), "{}", texts[8]);
     assert_eq!(texts[9], "the value is empty, expected JSON");
@@ -123,7 +155,9 @@ impl Shapes {
         r#move: bool,
     ) -> Result<(), std::num::TryFromIntError> {
         let borrowed = matches!(cow, Cow::Borrowed(_));
-        let header = message.header("h").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let header = message
+            .header("h")
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         info!(offset, text, list = ?list, x = point.x, optional_list = ?optional_list, borrowed, header);
         info!(optional_point = optional_point.map(|p| p.x), cows = ?cows, optional_cow = ?optional_cow, kind, r#move);
         u32::try_from(point.x).map(drop)
@@ -135,7 +169,9 @@ fn parameters_may_be_borrowed_optional_and_renamed() {
     let mut tester = Tester::<Shapes>::new().unwrap();
     let value = json!({"text": "a\n", "list": [1], "point": {"x": 3}, "cow": "plain", "cows": ["\"", "b"],
         "optional_point": {"x": 4}, "type": "t", "move": true});
-    let message = TestMessage::json(&value.to_string()).header("h", "1").header("h", "2");
+    let message = TestMessage::json(&value.to_string())
+        .header("h", "1")
+        .header("h", "2");
     let report = tester.feed([message]);
     assert!(report.all_done(), "{report:?}");
     let logs = tester.logs();
@@ -154,8 +190,13 @@ fn a_strict_digest_rejects_unknown_fields_and_its_errors_are_retries() {
     let unconvertible = TestMessage::json(&value.to_string());
     value["extra"] = json!(1);
     let report = tester.feed([TestMessage::json(&value.to_string()).partition(1), unconvertible]);
-    assert!(undecodable(&report.outcomes[0]).contains("unknown field `extra`, expected one of `text`"), "{report:?}");
-    assert!(matches!(&report.outcomes[1], Outcome::Retry { message, delay: None } if message.contains("out of range")));
+    assert!(
+        undecodable(&report.outcomes[0]).contains("unknown field `extra`, expected one of `text`"),
+        "{report:?}"
+    );
+    assert!(
+        matches!(&report.outcomes[1], Outcome::Retry { message, delay: None } if message.contains("out of range"))
+    );
     let descriptor = Tester::<Shapes>::descriptor(json!({})).unwrap();
     assert_eq!(descriptor.topic.unwrap().names(), ["shapes", "^more-.*"]);
     assert_eq!(descriptor.schema_class.as_deref(), Some("Point"));
@@ -166,7 +207,13 @@ fn a_strict_digest_rejects_unknown_fields_and_its_errors_are_retries() {
 #[derive(Default)]
 pub struct Several;
 
-#[consumer(digests(fields, typed), digest_name = "bytes", swap = "after", isolation = "process", keeps_offsets)]
+#[consumer(
+    digests(fields, typed),
+    digest_name = "bytes",
+    swap = "after",
+    isolation = "process",
+    keeps_offsets
+)]
 impl Several {
     fn fields(&mut self, _offset: i64, id: u64) {
         info!(id, "fields");
@@ -204,7 +251,11 @@ impl Several {
     }
 
     fn assigned(&mut self, partitions: &[AssignedPartition]) -> Vec<StartOffset> {
-        let begin = |p: &AssignedPartition| StartOffset { topic: p.topic.clone(), partition: p.partition, offset: 7 };
+        let begin = |p: &AssignedPartition| StartOffset {
+            topic: p.topic.clone(),
+            partition: p.partition,
+            offset: 7,
+        };
         partitions.iter().map(begin).collect()
     }
 }
@@ -212,7 +263,11 @@ impl Several {
 #[test]
 fn each_digest_has_a_dump_mode_of_its_own() {
     let descriptor = Tester::<Several>::descriptor(json!({})).unwrap();
-    let digests: Vec<_> = descriptor.digests.iter().map(|d| (d.name.as_str(), d.dump, d.reads_headers)).collect();
+    let digests: Vec<_> = descriptor
+        .digests
+        .iter()
+        .map(|d| (d.name.as_str(), d.dump, d.reads_headers))
+        .collect();
     assert_eq!(
         digests,
         [
@@ -233,7 +288,10 @@ fn each_digest_has_a_dump_mode_of_its_own() {
 fn outcome_of(digest: &str, message: TestMessage) -> (Outcome, Option<serde_json::Value>) {
     let mut tester = Tester::<Several>::builder().digest_name(digest).build().unwrap();
     let report = tester.feed([message]);
-    (report.outcomes[0].clone(), tester.logs().first().map(|line| line.fields.clone()))
+    (
+        report.outcomes[0].clone(),
+        tester.logs().first().map(|line| line.fields.clone()),
+    )
 }
 
 #[test]
@@ -243,19 +301,44 @@ fn a_tombstone_reaches_those_that_have_a_value_for_it() {
     assert_eq!(outcome_of("typed", tombstone()), (Outcome::Done, Some(json!({}))));
     assert_eq!(outcome_of("bytes", tombstone()), (Outcome::Passed, None));
     assert_eq!(outcome_of("text", tombstone()), (Outcome::Passed, None));
-    assert_eq!(outcome_of("raw", tombstone()), (Outcome::Done, Some(json!({"tombstone": true}))));
+    assert_eq!(
+        outcome_of("raw", tombstone()),
+        (Outcome::Done, Some(json!({"tombstone": true})))
+    );
     let whole = json!({"key": "Some([107])", "partition": 2, "attempt": 1});
-    assert_eq!(outcome_of("whole", tombstone().key("k").partition(2)), (Outcome::Done, Some(whole)));
+    assert_eq!(
+        outcome_of("whole", tombstone().key("k").partition(2)),
+        (Outcome::Done, Some(whole))
+    );
 }
 
 #[test]
 fn passed_tombstones_are_counted_or_rejected_if_the_route_says_so() {
-    let tombstones = || [TestMessage::tombstone(), TestMessage::json(r#"{"id":1}"#), TestMessage::tombstone()];
-    let mut tester = Tester::<Several>::builder().digest_name("fields").build().unwrap();
-    assert_eq!(tester.feed(tombstones()).counts(), [("done", 1), ("passed", 2)].into());
+    let tombstones = || {
+        [
+            TestMessage::tombstone(),
+            TestMessage::json(r#"{"id":1}"#),
+            TestMessage::tombstone(),
+        ]
+    };
+    let mut tester = Tester::<Several>::builder()
+        .digest_name("fields")
+        .build()
+        .unwrap();
+    assert_eq!(
+        tester.feed(tombstones()).counts(),
+        [("done", 1), ("passed", 2)].into()
+    );
     assert_eq!(tester.counter(devour::shim::TOMBSTONES_PASSED), 2);
-    let mut tester = Tester::<Several>::builder().digest_name("fields").reject_tombstones().build().unwrap();
-    assert_eq!(tester.feed(tombstones()).counts(), [("done", 1), ("rejected", 2)].into());
+    let mut tester = Tester::<Several>::builder()
+        .digest_name("fields")
+        .reject_tombstones()
+        .build()
+        .unwrap();
+    assert_eq!(
+        tester.feed(tombstones()).counts(),
+        [("done", 1), ("rejected", 2)].into()
+    );
 }
 
 #[test]
@@ -266,13 +349,26 @@ fn text_that_is_no_utf_8_is_undecodable() {
 
 #[test]
 fn a_dump_mode_of_the_route_works_where_the_digest_accepts_it() {
-    for (dump, expected) in [(DumpMode::Raw, "Raw("), (DumpMode::Object, "Object("), (DumpMode::Json, "Json(")] {
-        let mut tester = Tester::<Several>::builder().digest_name("any").dump(dump).build().unwrap();
+    for (dump, expected) in [
+        (DumpMode::Raw, "Raw("),
+        (DumpMode::Object, "Object("),
+        (DumpMode::Json, "Json("),
+    ] {
+        let mut tester = Tester::<Several>::builder()
+            .digest_name("any")
+            .dump(dump)
+            .build()
+            .unwrap();
         assert!(tester.feed([TestMessage::json("1")]).all_done());
         let any = tester.logs()[0].fields["any"].as_str().unwrap().to_owned();
         assert!(any.starts_with(expected), "{any}");
     }
-    let error = Tester::<Several>::builder().digest_name("fields").dump(DumpMode::Raw).build().err().unwrap();
+    let error = Tester::<Several>::builder()
+        .digest_name("fields")
+        .dump(DumpMode::Raw)
+        .build()
+        .err()
+        .unwrap();
     assert_eq!(error.kind, FailureKind::FATAL);
     assert_eq!(
         error.message,
@@ -282,15 +378,31 @@ fn a_dump_mode_of_the_route_works_where_the_digest_accepts_it() {
 
 #[test]
 fn an_unknown_digest_is_refused_with_those_there_are() {
-    let error = Tester::<Several>::builder().digest_name("feilds").build().err().unwrap();
-    assert!(error.message.starts_with("it has no digest named `feilds`; it has `bytes`, `fields`"), "{error}");
+    let error = Tester::<Several>::builder()
+        .digest_name("feilds")
+        .build()
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .message
+            .starts_with("it has no digest named `feilds`; it has `bytes`, `fields`"),
+        "{error}"
+    );
 }
 
 #[test]
 fn start_offsets_that_assigned_answers_come_back() {
     let mut tester = Tester::<Several>::new().unwrap();
     let offsets = tester.assigned(&[("orders", 3)]).unwrap();
-    assert_eq!(offsets, [StartOffset { topic: "orders".into(), partition: 3, offset: 7 }]);
+    assert_eq!(
+        offsets,
+        [StartOffset {
+            topic: "orders".into(),
+            partition: 3,
+            offset: 7
+        }]
+    );
 }
 
 /// Settings of a consumer.
@@ -320,7 +432,11 @@ impl Limited {
     }
 
     fn check(settings: &LimitSettings) -> Vec<String> {
-        if settings.limit == 0 { vec!["`limit` is 0: nothing would pass".into()] } else { vec![] }
+        if settings.limit == 0 {
+            vec!["`limit` is 0: nothing would pass".into()]
+        } else {
+            vec![]
+        }
     }
 
     fn describe(settings: &LimitSettings, attributes: Attributes) -> Attributes {
@@ -335,21 +451,38 @@ impl Limited {
             self.context.count("refused", 1);
             return Err(DigestError::reject(format!("{number} is above the limit")));
         }
-        self.context.produce(&Record::to("passed").key("n").payload(number.to_string()).header("from", "limited"))?;
-        self.context.time("passed", std::time::Duration::from_millis(number));
+        self.context.produce(
+            &Record::to("passed")
+                .key("n")
+                .payload(number.to_string())
+                .header("from", "limited"),
+        )?;
+        self.context
+            .time("passed", std::time::Duration::from_millis(number));
         Ok(())
     }
 
     fn started(&mut self) {
-        info!(route = self.context.route(), lane = self.context.lane(), "started");
+        info!(
+            route = self.context.route(),
+            lane = self.context.lane(),
+            "started"
+        );
     }
 
     fn revoked(&mut self, revoked: &Revoked) {
-        info!(partitions = revoked.partitions.len(), lost = revoked.lost, "revoked");
+        info!(
+            partitions = revoked.partitions.len(),
+            lost = revoked.lost,
+            "revoked"
+        );
     }
 
     fn flush(&mut self) -> Result<(), DigestError> {
-        Err(DigestError::retry_after("not yet", std::time::Duration::from_secs(1)))
+        Err(DigestError::retry_after(
+            "not yet",
+            std::time::Duration::from_secs(1),
+        ))
     }
 
     fn stopped(&mut self) -> Result<(), DigestError> {
@@ -369,37 +502,79 @@ fn settings_are_checked_and_described() {
     assert_eq!(descriptor.topic.unwrap().names(), ["limited", "other"]);
     assert_eq!(descriptor.symbol, "limited_numbers");
     let schema = descriptor.settings_schema.unwrap();
-    assert_eq!(schema["properties"]["limit"]["description"], "What may come at most.");
+    assert_eq!(
+        schema["properties"]["limit"]["description"],
+        "What may come at most."
+    );
     assert_eq!(schema["additionalProperties"], json!(false));
     // Without settings that fit it still says what it is.
-    assert_eq!(Tester::<Limited>::descriptor(json!({})).unwrap().topic.unwrap().names(), ["limited"]);
+    assert_eq!(
+        Tester::<Limited>::descriptor(json!({}))
+            .unwrap()
+            .topic
+            .unwrap()
+            .names(),
+        ["limited"]
+    );
     assert!(Tester::<DesignExample>::check(&json!({"x": 1})).unwrap()[0].contains("unknown field `x`"));
 }
 
 #[test]
 fn a_consumer_lives_from_construct_to_stopped() {
-    let mut tester = Tester::<Limited>::builder().settings(json!({"limit": 5})).lane(1, 2).build().unwrap();
+    let mut tester = Tester::<Limited>::builder()
+        .settings(json!({"limit": 5}))
+        .lane(1, 2)
+        .build()
+        .unwrap();
     tester.started().unwrap();
     assert_eq!(tester.assigned(&[("limited", 0)]).unwrap(), []);
-    let report = tester.feed([TestMessage::json(r#"{"number": 6}"#), TestMessage::json(r#"{"number": 5}"#)]);
-    assert_eq!(report.outcomes, [Outcome::Rejected { message: "6 is above the limit".into() }, Outcome::Done]);
+    let report = tester.feed([
+        TestMessage::json(r#"{"number": 6}"#),
+        TestMessage::json(r#"{"number": 5}"#),
+    ]);
+    assert_eq!(
+        report.outcomes,
+        [
+            Outcome::Rejected {
+                message: "6 is above the limit".into()
+            },
+            Outcome::Done
+        ]
+    );
     assert_eq!(tester.counter("refused"), 1);
     assert_eq!(tester.timings("passed"), [std::time::Duration::from_millis(5)]);
     let produced = tester.produced();
-    assert_eq!((produced[0].topic.as_str(), produced[0].payload.as_deref()), ("passed", Some(b"5".as_slice())));
-    assert_eq!(produced[0].headers, [("from".to_owned(), Some(b"limited".to_vec()))]);
+    assert_eq!(
+        (produced[0].topic.as_str(), produced[0].payload.as_deref()),
+        ("passed", Some(b"5".as_slice()))
+    );
+    assert_eq!(
+        produced[0].headers,
+        [("from".to_owned(), Some(b"limited".to_vec()))]
+    );
     assert_eq!(tester.flush().unwrap_err().message, "not yet");
     tester.revoked(&[("limited", 0)]).unwrap();
     tester.stopped().unwrap();
-    let lines: Vec<_> = tester.logs().into_iter().map(|line| (line.message, line.fields)).collect();
+    let lines: Vec<_> = tester
+        .logs()
+        .into_iter()
+        .map(|line| (line.message, line.fields))
+        .collect();
     assert_eq!(lines[1], ("started".into(), json!({"route": "test", "lane": 1})));
-    assert_eq!(lines[2], ("revoked".into(), json!({"partitions": 1, "lost": false})));
+    assert_eq!(
+        lines[2],
+        ("revoked".into(), json!({"partitions": 1, "lost": false}))
+    );
     assert_eq!(lines[3], ("stopped".into(), json!({"asked": true})));
 }
 
 #[test]
 fn what_a_constructor_refuses_is_said() {
-    let error = Tester::<Limited>::builder().settings(json!({"limit": 13})).build().err().unwrap();
+    let error = Tester::<Limited>::builder()
+        .settings(json!({"limit": 13}))
+        .build()
+        .err()
+        .unwrap();
     assert_eq!(error.to_string(), "fatal: not with 13");
     let error = Tester::<Limited>::new().err().unwrap();
     assert_eq!(error.message, "its settings: missing field `limit`");

@@ -9,9 +9,9 @@ use std::{
 
 use devour::{
     abi::{
-        Call, CallCell, CallHost, ConstructRequest, ConsumerModuleRef, CutNumber, Failure, FailureKind, HeaderView, Host,
-        HostServices, HostedCall, LogLevel, MessageView, OwnedMessage, ProduceRecord, Progress, TimestampType,
-        abi_stable::std_types::ROption,
+        Call, CallCell, CallHost, ConstructRequest, ConsumerModuleRef, CutNumber, Failure, FailureKind,
+        HeaderView, Host, HostServices, HostedCall, LogLevel, MessageView, OwnedMessage, ProduceRecord,
+        Progress, TimestampType, abi_stable::std_types::ROption,
     },
     prelude::*,
     testing::{Outcome, TestMessage, Tester},
@@ -79,11 +79,27 @@ fn names(outcomes: &[Outcome]) -> Vec<&'static str> {
 #[test]
 fn a_retry_holds_its_partition_and_no_other() {
     let mut tester = Tester::<Obedient>::new().unwrap();
-    let report = tester.feed([say("a", 0), say("retry", 0), say("b", 1), say("c", 0), say("d", 0), say("e", 1)]);
-    assert_eq!(names(&report.outcomes), ["done", "retry", "done", "not begun", "not begun", "done"]);
+    let report = tester.feed([
+        say("a", 0),
+        say("retry", 0),
+        say("b", 1),
+        say("c", 0),
+        say("d", 0),
+        say("e", 1),
+    ]);
+    assert_eq!(
+        names(&report.outcomes),
+        ["done", "retry", "done", "not begun", "not begun", "done"]
+    );
     // The next call knows it still, until the tag is released.
-    assert_eq!(names(&tester.feed([say("f", 0), say("g", 1)]).outcomes), ["not begun", "done"]);
-    assert_eq!(names(&tester.feed_again().outcomes), ["done", "done", "done", "done"]);
+    assert_eq!(
+        names(&tester.feed([say("f", 0), say("g", 1)]).outcomes),
+        ["not begun", "done"]
+    );
+    assert_eq!(
+        names(&tester.feed_again().outcomes),
+        ["done", "done", "done", "done"]
+    );
     assert!(tester.feed([say("h", 0)]).all_done());
 }
 
@@ -93,7 +109,10 @@ fn a_reject_holds_its_partition_only_if_the_route_stops_there() {
     let mut tester = Tester::<Obedient>::new().unwrap();
     assert_eq!(names(&tester.feed(messages()).outcomes), ["rejected", "done"]);
     let mut tester = Tester::<Obedient>::builder().stop_on_reject().build().unwrap();
-    assert_eq!(names(&tester.feed(messages()).outcomes), ["rejected", "not begun"]);
+    assert_eq!(
+        names(&tester.feed(messages()).outcomes),
+        ["rejected", "not begun"]
+    );
 }
 
 #[test]
@@ -101,15 +120,27 @@ fn a_delay_comes_with_the_retry() {
     let mut tester = Tester::<Obedient>::new().unwrap();
     let report = tester.feed([say("later", 0)]);
     let delay = Some(Duration::from_secs(3));
-    assert_eq!(report.outcomes, [Outcome::Retry { message: "later".into(), delay }]);
+    assert_eq!(
+        report.outcomes,
+        [Outcome::Retry {
+            message: "later".into(),
+            delay
+        }]
+    );
 }
 
 #[test]
 fn a_fatal_error_and_a_panic_break_the_instance_at_their_message() {
-    for (text, kind, message) in [("fatal", FailureKind::FATAL, "the end"), ("panic", FailureKind::PANIC, "ouch")] {
+    for (text, kind, message) in [
+        ("fatal", FailureKind::FATAL, "the end"),
+        ("panic", FailureKind::PANIC, "ouch"),
+    ] {
         let mut tester = Tester::<Obedient>::new().unwrap();
         let report = tester.feed([say("a", 0), say(text, 0), say("b", 1)]);
-        let broken = Outcome::Broken { kind, message: message.into() };
+        let broken = Outcome::Broken {
+            kind,
+            message: message.into(),
+        };
         assert_eq!(report.outcomes, [Outcome::Done, broken, Outcome::NotReached]);
     }
 }
@@ -126,13 +157,27 @@ fn a_cut_call_reaches_nothing() {
 fn what_is_taken_ends_when_its_handle_says_so() {
     let mut tester = Tester::<Obedient>::new().unwrap();
     tester.started().unwrap();
-    let report = tester.feed([say("take", 0), say("take", 0).header("h", "1"), say("take", 0), say("a", 0)]);
+    let report = tester.feed([
+        say("take", 0),
+        say("take", 0).header("h", "1"),
+        say("take", 0),
+        say("a", 0),
+    ]);
     assert_eq!(names(&report.outcomes), ["taken", "taken", "taken", "done"]);
     assert_eq!(tester.completed(), []);
     tester.flush().unwrap();
     let completed = tester.completed();
     assert_eq!(completed[0], (0, 0, Outcome::Done));
-    assert_eq!(completed[1], (0, 1, Outcome::Rejected { message: "second".into() }));
+    assert_eq!(
+        completed[1],
+        (
+            0,
+            1,
+            Outcome::Rejected {
+                message: "second".into()
+            }
+        )
+    );
     assert!(matches!(&completed[2], (0, 2, Outcome::Retry { message, .. }) if message.contains("dropped")));
 }
 
@@ -149,7 +194,10 @@ impl Batches {
         info!(size = batch.len(), "a batch");
         for entry in batch.iter() {
             match entry.message.as_str() {
-                "bad" => batch.fail(entry.place, DigestError::retry(format!("bad at {}", entry.offset))),
+                "bad" => batch.fail(
+                    entry.place,
+                    DigestError::retry(format!("bad at {}", entry.offset)),
+                ),
                 "worse" => batch.fail(entry.place, DigestError::reject("worse")),
                 "all" => return Err(DigestError::retry("all")),
                 "end" => return Err(DigestError::fatal("end")),
@@ -178,13 +226,24 @@ fn a_batch_reports_single_failures_and_keeps_order_behind_them() {
     ]);
     assert_eq!(
         names(&report.outcomes),
-        ["done", "retry", "undecodable", "rejected", "done", "not begun", "passed"]
+        [
+            "done",
+            "retry",
+            "undecodable",
+            "rejected",
+            "done",
+            "not begun",
+            "passed"
+        ]
     );
     assert_eq!(tester.logs()[0].fields, json!({"size": 5}));
     let digests = Tester::<Batches>::descriptor(json!({})).unwrap().digests;
     assert!(digests[0].takes_batches);
     // What is held is not even in the next batch; nothing to hand over is no call.
-    assert_eq!(names(&tester.feed([text("d", 0), text("e", 1)]).outcomes), ["not begun", "done"]);
+    assert_eq!(
+        names(&tester.feed([text("d", 0), text("e", 1)]).outcomes),
+        ["not begun", "done"]
+    );
     assert_eq!(tester.logs()[1].fields, json!({"size": 1}));
     assert_eq!(names(&tester.feed([text("f", 0)]).outcomes), ["not begun"]);
     assert_eq!(tester.logs().len(), 2);
@@ -273,11 +332,23 @@ fn view(text: &'static str, tag: u64) -> MessageView<'static> {
 #[test]
 fn failures_and_passed_over_ranges_are_told_before_the_cell_moves_past_them() {
     let module = ConsumerModuleRef::of::<devour::shim::Shim<Obedient>>();
-    let mut instance = module.construct_instance(&ConstructRequest::default(), Host::new(Arc::new(Silent))).unwrap();
+    let mut instance = module
+        .construct_instance(&ConstructRequest::default(), Host::new(Arc::new(Silent)))
+        .unwrap();
     let (cell, cut) = (CallCell::new(), CutNumber::new());
-    let scribe = Scribe { cell: &cell, lines: Mutex::default() };
-    let views =
-        [view("retry", 1), view("a", 1), view("b", 1), view("c", 2), view("d", 3), view("take", 2), view("e", 1)];
+    let scribe = Scribe {
+        cell: &cell,
+        lines: Mutex::default(),
+    };
+    let views = [
+        view("retry", 1),
+        view("a", 1),
+        view("b", 1),
+        view("c", 2),
+        view("d", 3),
+        view("take", 2),
+        view("e", 1),
+    ];
     let returned = instance.digest(&Call {
         number: 9,
         messages: views.as_slice().into(),
@@ -330,10 +401,21 @@ impl Cutter {
 #[test]
 fn a_cut_ends_this_call_and_the_next_at_their_next_message() {
     let module = ConsumerModuleRef::of::<devour::shim::Shim<Cutter>>();
-    let mut instance = module.construct_instance(&ConstructRequest::default(), Host::new(Arc::new(Silent))).unwrap();
+    let mut instance = module
+        .construct_instance(&ConstructRequest::default(), Host::new(Arc::new(Silent)))
+        .unwrap();
     let cell = CallCell::new();
-    let scribe = Scribe { cell: &cell, lines: Mutex::default() };
-    let views = [view("retry", 1), view("a", 2), view("cut", 2), view("b", 1), view("c", 2)];
+    let scribe = Scribe {
+        cell: &cell,
+        lines: Mutex::default(),
+    };
+    let views = [
+        view("retry", 1),
+        view("a", 2),
+        view("cut", 2),
+        view("b", 1),
+        view("c", 2),
+    ];
     let mut digest = |number| {
         instance.digest(&Call {
             number,
@@ -366,7 +448,9 @@ impl Talkative {
         let _entered = span.enter();
         span.record("total", 1.5);
         warn!(target: "elsewhere", ok = true, "inside {}", id);
-        devour::context().ok_or_else(|| DigestError::fatal("no context"))?.count("seen", 1);
+        devour::context()
+            .ok_or_else(|| DigestError::fatal("no context"))?
+            .count("seen", 1);
         Ok(())
     }
 }

@@ -54,13 +54,25 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
 
 /// What is wrong with each route, with its plugin and its client.
 fn with_plugins(settings: &Settings) -> std::io::Result<Findings> {
-    let planner = run::planner(settings, Store::in_memory(), Spawner::start()?, telemetry::voice(), Printed::Log);
+    let spawner = Spawner::start()?;
+    spawner.adopt_orphans()?;
+    let planner = run::planner(
+        settings,
+        Store::in_memory(),
+        spawner,
+        telemetry::voice(),
+        Printed::Log,
+    );
     let mut findings = settings.findings();
     for route in &settings.routes {
         for PlanFinding { key, message } in planner.plan(settings, route, true).err().unwrap_or_default() {
             let route_key = KeyPath::route(route.name.as_str());
             let path = key.iter().fold(route_key, |path, segment| path.key(segment));
-            findings.add_at(Severity::Error, &path, format!("route `{}`: {message}", route.name));
+            findings.add_at(
+                Severity::Error,
+                &path,
+                format!("route `{}`: {message}", route.name),
+            );
         }
     }
     Ok(findings)

@@ -57,7 +57,10 @@ const STUCK: Duration = Duration::from_secs(60);
 const SHOWN: usize = 3;
 
 pub(super) fn run(args: &Args) -> u8 {
-    telemetry::start(Log { level: LogLevel::Warn, format: LogFormat::Auto });
+    telemetry::start(Log {
+        level: LogLevel::Warn,
+        format: LogFormat::Auto,
+    });
     match demonstrate(args) {
         Ok(true) => DONE,
         Ok(false) => FAILED,
@@ -71,30 +74,65 @@ pub(super) fn run(args: &Args) -> u8 {
 /// Whether all went well.
 fn demonstrate(args: &Args) -> Result<bool, String> {
     let plugins = find_samples(args.plugins.as_deref())?;
-    let dir = tempfile::Builder::new().prefix("devourd-demo-").tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+    let dir = tempfile::Builder::new()
+        .prefix("devourd-demo-")
+        .tempdir()
+        .map_err(|e| format!("no temporary directory: {e}"))?;
     let broker = start_broker()?;
     let settings = write_settings(dir.path(), &plugins, broker.bootstrap())?;
-    let say = Say { json: args.json, terminal: std::io::stderr().is_terminal() };
-    say.line(&format!("embedded broker at {}, plugins from {}", broker.bootstrap(), plugins.display()));
+    let say = Say {
+        json: args.json,
+        terminal: std::io::stderr().is_terminal(),
+    };
+    say.line(&format!(
+        "embedded broker at {}, plugins from {}",
+        broker.bootstrap(),
+        plugins.display()
+    ));
 
     let (tell, told) = mpsc::unbounded_channel();
     signals::listen(tell.clone()).map_err(|e| format!("cannot listen to signals: {e}"))?;
     let over = Arc::new(AtomicBool::new(false));
-    let driver = drive(&settings, dir.path().to_owned(), args.messages, say, Stop { tell, over: Arc::clone(&over) });
-    let voice: Arc<dyn PluginVoice> = Arc::new(DemoVoice { say, shown: Mutex::default(), log: telemetry::voice() });
-    let how = run::Run { printed: Printed::Log, voice, reloads: false, ends_with_routes: true };
+    let driver = drive(
+        &settings,
+        dir.path().to_owned(),
+        args.messages,
+        say,
+        Stop {
+            tell,
+            over: Arc::clone(&over),
+        },
+    );
+    let voice: Arc<dyn PluginVoice> = Arc::new(DemoVoice {
+        say,
+        shown: Mutex::default(),
+        log: telemetry::voice(),
+    });
+    let how = run::Run {
+        printed: Printed::Log,
+        voice,
+        reloads: false,
+        ends_with_routes: true,
+    };
     let status = run::supervise_with(settings, how, Systemd::none(), told);
     over.store(true, Ordering::Relaxed);
-    let result = driver.join().map_err(|_| "the producing thread panicked".to_owned())??;
+    let result = driver
+        .join()
+        .map_err(|_| "the producing thread panicked".to_owned())??;
     report(&result, args.json);
     Ok(status == DONE && result.verdict.is_clean(result.produced))
 }
 
 fn find_samples(given: Option<&Path>) -> Result<PathBuf, String> {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("deps")));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join("deps")));
     let places: Vec<PathBuf> = match given {
         Some(dir) => vec![dir.to_owned()],
-        None => [Some(PathBuf::from(INSTALLED)), beside].into_iter().flatten().collect(),
+        None => [Some(PathBuf::from(INSTALLED)), beside]
+            .into_iter()
+            .flatten()
+            .collect(),
     };
     let has_all = |dir: &&PathBuf| LIBRARIES.iter().all(|library| dir.join(library).is_file());
     places.iter().find(has_all).cloned().ok_or_else(|| {
@@ -110,7 +148,9 @@ fn find_samples(given: Option<&Path>) -> Result<PathBuf, String> {
 
 fn start_broker() -> Result<EmbeddedBroker, String> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("embedded-broker").args(TOPICS.map(|topic| format!("{topic}:{PARTITIONS}")));
+    command
+        .arg("embedded-broker")
+        .args(TOPICS.map(|topic| format!("{topic}:{PARTITIONS}")));
     EmbeddedBroker::spawn(command).map_err(|error| error.to_string())
 }
 
@@ -156,11 +196,23 @@ struct Outcome {
     seconds: f64,
 }
 
-fn drive(settings: &Settings, dir: PathBuf, messages: u64, say: Say, stop: Stop) -> JoinHandle<Result<Outcome, String>> {
+fn drive(
+    settings: &Settings,
+    dir: PathBuf,
+    messages: u64,
+    say: Say,
+    stop: Stop,
+) -> JoinHandle<Result<Outcome, String>> {
     let properties = producer_properties(&settings.cluster);
     std::thread::spawn(move || {
         let result = properties
-            .map_err(|findings| findings.iter().map(|f| f.message.clone()).collect::<Vec<_>>().join("; "))
+            .map_err(|findings| {
+                findings
+                    .iter()
+                    .map(|f| f.message.clone())
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            })
             .and_then(|properties| Producer::create(&properties).map_err(|error| error.to_string()))
             .and_then(|producer| produce_and_judge(&producer, &dir, messages, say, &stop.over));
         // The receiver is gone only when the routes have ended.
@@ -189,8 +241,16 @@ fn produce_and_judge(
             send(producer, number)?;
         }
         sent += burst;
-        producer.poll(if burst == 0 { Duration::from_millis(2) } else { Duration::ZERO });
-        if judge.read().map_err(|e| format!("what the plugins wrote down: {e}"))? > 0 {
+        producer.poll(if burst == 0 {
+            Duration::from_millis(2)
+        } else {
+            Duration::ZERO
+        });
+        if judge
+            .read()
+            .map_err(|e| format!("what the plugins wrote down: {e}"))?
+            > 0
+        {
             last_progress = Instant::now();
             first_digest.get_or_insert(last_progress);
         }
@@ -208,15 +268,28 @@ fn produce_and_judge(
         }
     }
     say.end_progress();
-    producer.flush(Duration::from_secs(10)).map_err(|error| error.to_string())?;
-    let seconds = first_digest.unwrap_or(began).elapsed().max(began.elapsed().min(Duration::from_millis(1))).as_secs_f64();
-    Ok(Outcome { produced: producer.delivered(), verdict: judge.verdict().clone(), seconds })
+    producer
+        .flush(Duration::from_secs(10))
+        .map_err(|error| error.to_string())?;
+    let seconds = first_digest
+        .unwrap_or(began)
+        .elapsed()
+        .max(began.elapsed().min(Duration::from_millis(1)))
+        .as_secs_f64();
+    Ok(Outcome {
+        produced: producer.delivered(),
+        verdict: judge.verdict().clone(),
+        seconds,
+    })
 }
 
 fn send(producer: &Producer, number: u64) -> Result<(), String> {
     let (topic, payload) = match number % 2 {
         0 => (TOPICS[0], json!({ "id": number, "text": "hello" })),
-        _ => (TOPICS[1], json!({ "id": number, "variables": [number % 7 + 1, number % 11 + 1, number % 13 + 1] })),
+        _ => (
+            TOPICS[1],
+            json!({ "id": number, "variables": [number % 7 + 1, number % 11 + 1, number % 13 + 1] }),
+        ),
     };
     let (key, payload) = ((number % 997).to_string(), payload.to_string());
     let record = Record {
@@ -225,11 +298,17 @@ fn send(producer: &Producer, number: u64) -> Result<(), String> {
         payload: Some(payload.as_bytes()),
         ..Record::default()
     };
-    producer.send(&record, Duration::from_secs(30)).map_err(|error| error.to_string())
+    producer
+        .send(&record, Duration::from_secs(30))
+        .map_err(|error| error.to_string())
 }
 
 fn report(outcome: &Outcome, as_json: bool) {
-    let Outcome { produced, verdict, seconds } = outcome;
+    let Outcome {
+        produced,
+        verdict,
+        seconds,
+    } = outcome;
     let lost = verdict.lost(*produced);
     let rate = verdict.digested as f64 / seconds;
     if as_json {

@@ -24,7 +24,11 @@ pub(super) fn probe() -> u8 {
 
 /// Serves until its standard input ends, so it ends with whoever started it.
 pub(super) fn embedded_broker(args: &EmbeddedBroker) -> u8 {
-    let topics: Vec<(String, i32)> = args.topics.iter().map(|Topic(name, count)| (name.clone(), *count)).collect();
+    let topics: Vec<(String, i32)> = args
+        .topics
+        .iter()
+        .map(|Topic(name, count)| (name.clone(), *count))
+        .collect();
     match crate::kafka::serve_embedded(&topics, &mut std::io::stdout(), &mut std::io::stdin()) {
         Ok(()) => DONE,
         Err(error) => {
@@ -42,7 +46,9 @@ impl std::str::FromStr for Topic {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once(':').and_then(|(name, count)| Some((name, count.parse().ok()?)));
+        let parts = text
+            .split_once(':')
+            .and_then(|(name, count)| Some((name, count.parse().ok()?)));
         let (name, count) = parts.ok_or_else(|| format!("`{text}` is not NAME:PARTITIONS"))?;
         Ok(Self(name.to_owned(), count))
     }

@@ -37,7 +37,7 @@ pub(super) enum Command {
         #[arg(long)]
         construct: bool,
         /// Settings that the consumers are given, as JSON.
-        #[arg(long, value_name = "JSON", default_value = "{}")]
+        #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
         with: serde_json::Value,
         /// Take files that others may write.
         #[arg(long)]
@@ -51,10 +51,29 @@ pub(super) enum Command {
 pub(super) fn run(flag: Option<&Path>, command: &Command) -> u8 {
     match command {
         Command::List { dirs, json } => list(flag, dirs, *json),
-        Command::Inspect { file, construct, with, trust, json } => {
-            let checks = if *trust { FileChecks::Off } else { FileChecks::Enforce };
+        Command::Inspect {
+            file,
+            construct,
+            with,
+            trust,
+            json,
+        } => {
+            let checks = if *trust {
+                FileChecks::Off
+            } else {
+                FileChecks::Enforce
+            };
             inspect(file, *construct, with, checks, *json)
         }
+    }
+}
+
+/// What stands on the command line as settings. (`Value` itself would be made of any text, as a string.)
+fn object(text: &str) -> Result<serde_json::Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+        Ok(_) => Err("expected a JSON object, such as {\"file\": \"/tmp/x\"}".to_owned()),
+        Err(error) => Err(format!("this is not JSON: {error}")),
     }
 }
 
@@ -82,7 +101,8 @@ fn list(flag: Option<&Path>, dirs: &[PathBuf], json: bool) -> u8 {
 }
 
 fn inspect(file: &str, construct: bool, settings: &serde_json::Value, checks: FileChecks, json: bool) -> u8 {
-    let spawner = match Spawner::start() {
+    let started = Spawner::start().and_then(|spawner| spawner.adopt_orphans().map(|()| spawner));
+    let spawner = match started {
         Ok(spawner) => spawner,
         Err(error) => {
             eprintln!("devourd plugins inspect: no child process can be started: {error}");
@@ -90,10 +110,20 @@ fn inspect(file: &str, construct: bool, settings: &serde_json::Value, checks: Fi
         }
     };
     let prober = Prober::new(spawner, plugin::child_environment(&BTreeSet::new()));
-    let inspector =
-        Inspector { plugin_dirs: &[], checks, prober: &prober, settings, construct, timeout: TIMEOUT };
+    let inspector = Inspector {
+        plugin_dirs: &[],
+        checks,
+        prober: &prober,
+        settings,
+        construct,
+        timeout: TIMEOUT,
+    };
     // A bare name is a file of this directory here, not a search.
-    let path = if file.contains('/') { file.to_owned() } else { format!("./{file}") };
+    let path = if file.contains('/') {
+        file.to_owned()
+    } else {
+        format!("./{file}")
+    };
     match plugin::inspect(&path, &inspector) {
         Ok(inspection) => {
             if json {
@@ -101,7 +131,11 @@ fn inspect(file: &str, construct: bool, settings: &serde_json::Value, checks: Fi
             } else {
                 println!("{inspection}");
             }
-            if inspection.first_error().is_some() { FAILED } else { DONE }
+            if inspection.first_error().is_some() {
+                FAILED
+            } else {
+                DONE
+            }
         }
         Err(error) => {
             eprintln!("{error}");

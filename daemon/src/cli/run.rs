@@ -34,7 +34,12 @@ pub(super) fn run(flag: Option<&Path>) -> u8 {
         Err(status) => return status,
     };
     telemetry::start(settings.log);
-    let run = Run { printed: Printed::Log, voice: telemetry::voice(), reloads: true, ends_with_routes: false };
+    let run = Run {
+        printed: Printed::Log,
+        voice: telemetry::voice(),
+        reloads: true,
+        ends_with_routes: false,
+    };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = %settings.file.display(), routes = settings.routes.len(), "devourd");
     supervise(settings, run, Systemd::from_environment())
 }
@@ -53,7 +58,11 @@ pub(super) fn load(flag: Option<&Path>) -> Result<Settings, u8> {
         }
         Err(findings) => {
             eprintln!("{}", draw(&findings));
-            eprintln!("devourd: {} (named by {}) cannot be used", found.path.display(), found.named_by);
+            eprintln!(
+                "devourd: {} (named by {}) cannot be used",
+                found.path.display(),
+                found.named_by
+            );
             Err(BAD_SETTINGS)
         }
     }
@@ -61,7 +70,11 @@ pub(super) fn load(flag: Option<&Path>) -> Result<Settings, u8> {
 
 /// Findings for a person: with colour where standard error is a terminal.
 pub(super) fn draw(findings: &Findings) -> String {
-    if std::io::stderr().is_terminal() { findings.render_coloured() } else { findings.render() }
+    if std::io::stderr().is_terminal() {
+        findings.render_coloured()
+    } else {
+        findings.render()
+    }
 }
 
 /// Runs the settings' routes until a signal, or until they have ended.
@@ -102,8 +115,17 @@ pub(super) fn planner(
     voice: Arc<dyn PluginVoice>,
     printed: Printed,
 ) -> Planner {
-    let prober = Prober::new(spawner.clone(), child_environment(&settings.substituted_variables));
-    Planner { store, prober, spawner, voice, printed }
+    let prober = Prober::new(
+        spawner.clone(),
+        child_environment(&settings.substituted_variables),
+    );
+    Planner {
+        store,
+        prober,
+        spawner,
+        voice,
+        printed,
+    }
 }
 
 fn try_supervise(
@@ -118,18 +140,28 @@ fn try_supervise(
     }
     process::raise_open_files()?;
     let spawner = Spawner::start()?;
-    let planner = planner(&settings, Store::at(&settings.state_dir), spawner, run.voice, run.printed);
+    spawner.adopt_orphans()?;
+    let planner = planner(
+        &settings,
+        Store::at(&settings.state_dir),
+        spawner,
+        run.voice,
+        run.printed,
+    );
     let file = settings.file.clone();
     let mut supervisor = Supervisor::new(settings, planner, systemd);
     if run.reloads {
         supervisor = supervisor.reloading(Box::new(move || {
             let environment: &dyn Environment = &ProcessEnvironment;
-            settings::load(&file, environment).map_err(|findings| format!("{file}\n{findings}", file = file.display()))
+            settings::load(&file, environment)
+                .map_err(|findings| format!("{file}\n{findings}", file = file.display()))
         }));
     }
     if run.ends_with_routes {
         supervisor = supervisor.ending_with_routes();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
     Ok(runtime.block_on(supervisor.run(signals)))
 }

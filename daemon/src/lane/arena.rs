@@ -20,7 +20,11 @@ const ALIGN: usize = 64;
 impl Places {
     pub(super) fn new(size: usize) -> Self {
         let size = size - size % ALIGN;
-        Self { size, free: BTreeMap::from([(0, size)]), touched: 0 }
+        Self {
+            size,
+            free: BTreeMap::from([(0, size)]),
+            touched: 0,
+        }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -39,7 +43,11 @@ impl Places {
     /// Takes `bytes`; `None` if no free range has so many.
     pub(super) fn take(&mut self, bytes: usize) -> Option<Range<usize>> {
         let bytes = bytes.max(1).checked_next_multiple_of(ALIGN)?;
-        let (start, end) = self.free.iter().map(|(start, end)| (*start, *end)).find(|(start, end)| end - start >= bytes)?;
+        let (start, end) = self
+            .free
+            .iter()
+            .map(|(start, end)| (*start, *end))
+            .find(|(start, end)| end - start >= bytes)?;
         self.free.remove(&start);
         if start + bytes < end {
             self.free.insert(start + bytes, end);
@@ -79,7 +87,10 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![(0..3000usize).prop_map(Step::Take), (0..64usize).prop_map(Step::GiveBack)];
+        let step = prop_oneof![
+            (0..3000usize).prop_map(Step::Take),
+            (0..64usize).prop_map(Step::GiveBack)
+        ];
         proptest::collection::vec(step, 0..300)
     }
 

@@ -74,8 +74,18 @@ impl Calls {
     pub(super) fn new(bytes: usize, reads_headers: bool) -> io::Result<Self> {
         let places = Places::new(bytes.max(64 * 1024));
         let arena = SharedBytes::create("devour-arena", places.size())?;
-        let headers = EncodedHeaders { wanted: reads_headers, bytes: Vec::new(), ends: Vec::new() };
-        Ok(Self { arena, places, calls: VecDeque::new(), headers, spare: Vec::new() })
+        let headers = EncodedHeaders {
+            wanted: reads_headers,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+        };
+        Ok(Self {
+            arena,
+            places,
+            calls: VecDeque::new(),
+            headers,
+            spare: Vec::new(),
+        })
     }
 
     pub(super) fn arena(&self) -> &SharedBytes {
@@ -107,7 +117,9 @@ impl Calls {
             Source::Parked(records) => From::Parked(records),
         };
         let (bytes, largest) = self.measure(from, &handout.entries);
-        let Some(mut place) = self.place(bytes, largest) else { return false };
+        let Some(mut place) = self.place(bytes, largest) else {
+            return false;
+        };
         let mut records = self.spare.pop().unwrap_or_default();
         records.reserve(handout.entries.len());
         let to = match &mut place {
@@ -119,10 +131,19 @@ impl Calls {
                 batch.get(index).map(|message| of_message(&message))
             }),
             From::Parked(parked) => {
-                copy(to, &handout.entries, &mut records, &self.headers, |index| parked.get(index).map(of_record));
+                copy(to, &handout.entries, &mut records, &self.headers, |index| {
+                    parked.get(index).map(of_record)
+                });
             }
         }
-        self.calls.push_back(Stored { number, place, records, from: 0, handed: true, abandoned: false });
+        self.calls.push_back(Stored {
+            number,
+            place,
+            records,
+            from: 0,
+            handed: true,
+            abandoned: false,
+        });
         true
     }
 
@@ -138,7 +159,10 @@ impl Calls {
                     (message.key().map(<[u8]>::len), message.payload().map(<[u8]>::len))
                 }),
                 From::Parked(records) => records.get(index).map_or((None, None), |record| {
-                    (record.key.as_ref().map(|key| key.len()), record.payload.as_ref().map(|payload| payload.len()))
+                    (
+                        record.key.as_ref().map(|key| key.len()),
+                        record.payload.as_ref().map(|payload| payload.len()),
+                    )
                 }),
             };
             let bytes = layout::size(key, payload, self.headers.encode(from, index));
@@ -175,7 +199,9 @@ impl Calls {
 
     /// Gives what is left of a call a new number. It goes to the end: it was handed out anew.
     pub(super) fn renumber(&mut self, number: CallNumber, from: u32, new: CallNumber) -> bool {
-        let Some(at) = self.calls.iter().position(|call| call.number == number) else { return false };
+        let Some(at) = self.calls.iter().position(|call| call.number == number) else {
+            return false;
+        };
         if let Some(mut call) = self.calls.remove(at) {
             call.number = new;
             call.from = (call.from + from).min(call.records.len() as u32);
@@ -218,7 +244,9 @@ impl Calls {
     }
 
     fn free(&mut self, number: CallNumber) {
-        let Some(at) = self.calls.iter().position(|call| call.number == number) else { return };
+        let Some(at) = self.calls.iter().position(|call| call.number == number) else {
+            return;
+        };
         if let Some(mut call) = self.calls.remove(at) {
             if let Place::Arena(range) = call.place {
                 self.places.give_back(range);
@@ -238,11 +266,21 @@ impl Calls {
         match &call.place {
             Place::Arena(range) => {
                 let start = range.start + skipped.unwrap_or(range.len());
-                Span { start, bytes: range.end - start, count, own: None }
+                Span {
+                    start,
+                    bytes: range.end - start,
+                    count,
+                    own: None,
+                }
             }
             Place::Own(memory) => {
                 let start = skipped.unwrap_or(memory.len());
-                Span { start, bytes: memory.len() - start, count, own: Some(memory) }
+                Span {
+                    start,
+                    bytes: memory.len() - start,
+                    count,
+                    own: Some(memory),
+                }
             }
         }
     }
@@ -259,7 +297,8 @@ impl Calls {
 
     /// Slot and offset of a message.
     pub(super) fn position(&self, number: CallNumber, index: u32) -> Option<(Slot, i64)> {
-        self.fields(number, index).map(|fields| (Slot(fields.slot), fields.offset))
+        self.fields(number, index)
+            .map(|fields| (Slot(fields.slot), fields.offset))
     }
 
     /// A copy of a message.
@@ -275,7 +314,9 @@ impl Calls {
             timestamp_type: fields.timestamp_type,
             key: fields.key.map(Box::from),
             payload: fields.payload.map(Box::from),
-            headers: Headers::of(fields.headers).map(|(name, value)| (name.into(), value.map(Box::from))).collect(),
+            headers: Headers::of(fields.headers)
+                .map(|(name, value)| (name.into(), value.map(Box::from)))
+                .collect(),
         })
     }
 }
@@ -354,7 +395,11 @@ impl EncodedHeaders {
         let before = self.bytes.len();
         match from {
             From::Fetched(batch) => {
-                for (name, value) in batch.get(index).map(|message| message.headers()).unwrap_or_default() {
+                for (name, value) in batch
+                    .get(index)
+                    .map(|message| message.headers())
+                    .unwrap_or_default()
+                {
                     layout::put_header(&mut self.bytes, name, value);
                 }
             }

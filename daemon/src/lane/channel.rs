@@ -6,10 +6,13 @@
 //! and answers the other, so their order needs no further rule. What may wait or be lost (logs, metrics) and what must
 //! arrive while a digest runs (that the route stops) goes over the *talk* socket.
 
-use devour_abi::{Failure, FailureKind, LogLevel};
+use devour_abi::{Failure, LogLevel};
 use serde::{Deserialize, Serialize};
 
-use super::voice::Durations;
+use super::{
+    frame::{FrameError, FrameReader, FrameWriter, MAX_TEXT},
+    voice::Durations,
+};
 use crate::os::socket::MAX_FRAME;
 
 /// What the daemon says to a lane.
@@ -53,9 +56,21 @@ pub(super) enum FromLane<'a> {
     Up,
     /// There will be none.
     NotBuilt(&'a str),
-    Failed { call: u64, index: u32, failure: Failure },
-    NotBegun { call: u64, first: u32, count: u32 },
-    Returned { call: u64, finished: u32, broken: Option<Failure> },
+    Failed {
+        call: u64,
+        index: u32,
+        failure: Failure,
+    },
+    NotBegun {
+        call: u64,
+        first: u32,
+        count: u32,
+    },
+    Returned {
+        call: u64,
+        finished: u32,
+        broken: Option<Failure>,
+    },
     /// The answer to a lifecycle step: JSON, empty if it lies in the memfd beside the frame.
     Answered(&'a str),
     /// The step failed.
@@ -65,11 +80,26 @@ pub(super) enum FromLane<'a> {
 /// What a plugin's process says beside its work.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum FromTalk<'a> {
-    Log { level: LogLevel, at: Option<(u32, i64)>, target: &'a str, message: &'a str, fields: &'a str },
-    Count { name: &'a str, by: u64 },
-    Time { name: &'a str, durations: Durations },
+    Log {
+        level: LogLevel,
+        at: Option<(u32, i64)>,
+        target: &'a str,
+        message: &'a str,
+        fields: &'a str,
+    },
+    Count {
+        name: &'a str,
+        by: u64,
+    },
+    Time {
+        name: &'a str,
+        durations: Durations,
+    },
     /// Lines of the log, and metrics, that were dropped because nobody read.
-    Lost { logs: u64, metrics: u64 },
+    Lost {
+        logs: u64,
+        metrics: u64,
+    },
 }
 
 /// What the daemon says beside the work, after [`Hello`].
@@ -96,23 +126,6 @@ pub(super) struct Hello {
     pub open_files: Option<u64>,
 }
 
-/// Why a frame was not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
-    #[error("an unknown kind of frame, {0}")]
-    Kind(u8),
-    #[error("a frame of kind {0} that ends too early")]
-    Short(u8),
-    #[error("a frame of kind {0} with {1} bytes too many")]
-    Long(u8, usize),
-    #[error("a frame of kind {0} with a text that is not UTF-8")]
-    Text(u8),
-    #[error("a frame of kind {0} with a value out of range")]
-    Value(u8),
-}
-
-/// Texts of a frame are cut to so many bytes.
-pub(super) const MAX_TEXT: usize = 16 * 1024;
 /// JSON up to this length travels in its frame.
 pub(super) const MAX_INLINE: usize = 48 * 1024;
 /// JSON that comes in a memfd is not longer than this.
@@ -149,115 +162,29 @@ mod kind {
     pub const STOP: u8 = 48;
 }
 
-/// Writes a frame into a buffer that is used again.
-pub(super) struct FrameWriter<'a>(&'a mut Vec<u8>);
-
-struct FrameReader<'a> {
-    kind: u8,
-    rest: &'a [u8],
-}
-
-// === impl FrameWriter ===
-
-impl<'a> FrameWriter<'a> {
-    fn new(buffer: &'a mut Vec<u8>, kind: u8) -> Self {
-        buffer.clear();
-        buffer.push(kind);
-        Self(buffer)
-    }
-
-    fn u32(self, number: u32) -> Self {
-        self.0.extend_from_slice(&number.to_ne_bytes());
-        self
-    }
-
-    fn u64(self, number: u64) -> Self {
-        self.0.extend_from_slice(&number.to_ne_bytes());
-        self
-    }
-
-    fn text(self, text: &str, most: usize) -> Self {
-        let text = cut(text, most);
-        let this = self.u32(text.len() as u32);
-        this.0.extend_from_slice(text.as_bytes());
-        this
-    }
-
-    fn failure(self, failure: &Failure) -> Self {
-        self.u32(failure.kind.0).u64(failure.delay_ms).text(&failure.message, MAX_TEXT)
-    }
-}
-
-// === impl FrameReader ===
-
-impl<'a> FrameReader<'a> {
-    fn new(frame: &'a [u8]) -> Result<Self, FrameError> {
-        let (kind, rest) = frame.split_first().ok_or(FrameError::Short(0))?;
-        Ok(Self { kind: *kind, rest })
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], FrameError> {
-        let (here, rest) = self.rest.split_at_checked(bytes).ok_or(FrameError::Short(self.kind))?;
-        self.rest = rest;
-        Ok(here)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (here, rest) = self.rest.split_first_chunk().ok_or(FrameError::Short(self.kind))?;
-        self.rest = rest;
-        Ok(*here)
-    }
-
-    fn u32(&mut self) -> Result<u32, FrameError> {
-        self.array().map(u32::from_ne_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, FrameError> {
-        self.array().map(u64::from_ne_bytes)
-    }
-
-    fn flag(&mut self) -> Result<bool, FrameError> {
-        match self.u32()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(FrameError::Value(self.kind)),
-        }
-    }
-
-    fn text(&mut self) -> Result<&'a str, FrameError> {
-        let length = self.u32()? as usize;
-        std::str::from_utf8(self.take(length)?).map_err(|_| FrameError::Text(self.kind))
-    }
-
-    fn failure(&mut self) -> Result<Failure, FrameError> {
-        let kind = FailureKind(self.u32()?);
-        let delay_ms = self.u64()?;
-        let mut failure = Failure::new(kind, self.text()?);
-        failure.delay_ms = delay_ms;
-        Ok(failure)
-    }
-
-    fn end<T>(self, value: T) -> Result<T, FrameError> {
-        if self.rest.is_empty() { Ok(value) } else { Err(FrameError::Long(self.kind, self.rest.len())) }
-    }
-}
-
 // === impl ToLane ===
 
 impl<'a> ToLane<'a> {
     pub(super) fn learn<'n>(buffer: &mut Vec<u8>, names: impl Iterator<Item = (u32, i32, &'n str)>) {
         let mut frame = FrameWriter::new(buffer, kind::LEARN);
         for (slot, partition, topic) in names {
-            frame = frame.u32(slot).u32(partition.cast_unsigned()).text(topic, MAX_TEXT);
+            frame = frame
+                .u32(slot)
+                .u32(partition.cast_unsigned())
+                .text(topic, MAX_TEXT);
         }
     }
 
     pub(super) fn released(buffer: &mut Vec<u8>, tags: &[u64]) {
-        tags.iter().fold(FrameWriter::new(buffer, kind::RELEASED), |frame, tag| frame.u64(*tag));
+        tags.iter()
+            .fold(FrameWriter::new(buffer, kind::RELEASED), |frame, tag| {
+                frame.u64(*tag)
+            });
     }
 
     pub(super) fn held(buffer: &mut Vec<u8>, tags: &[u64]) {
-        tags.iter().fold(FrameWriter::new(buffer, kind::HELD), |frame, tag| frame.u64(*tag));
+        tags.iter()
+            .fold(FrameWriter::new(buffer, kind::HELD), |frame, tag| frame.u64(*tag));
     }
 
     pub(super) fn call(buffer: &mut Vec<u8>, call: &CallFrame) {
@@ -286,8 +213,18 @@ impl<'a> ToLane<'a> {
             kind::HELD => Ok(Self::Held(Tags(frame.rest))),
             kind::CALL => {
                 let (number, start, bytes, count) = (frame.u64()?, frame.u64()?, frame.u64()?, frame.u32()?);
-                let place = if frame.flag()? { PlaceKind::Beside } else { PlaceKind::Arena };
-                frame.end(Self::Call(CallFrame { number, start, bytes, count, place }))
+                let place = if frame.flag()? {
+                    PlaceKind::Beside
+                } else {
+                    PlaceKind::Arena
+                };
+                frame.end(Self::Call(CallFrame {
+                    number,
+                    start,
+                    bytes,
+                    count,
+                    place,
+                }))
             }
             kind::LIFECYCLE => {
                 let json = frame.text()?;
@@ -304,7 +241,11 @@ impl<'a> ToLane<'a> {
 
 impl Tags<'_> {
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
-        self.0.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes))
+        self.0
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u64::from_ne_bytes(*bytes))
     }
 }
 
@@ -312,7 +253,10 @@ impl<'a> Iterator for Learned<'a> {
     type Item = (u32, i32, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut frame = FrameReader { kind: kind::LEARN, rest: self.0 };
+        let mut frame = FrameReader {
+            kind: kind::LEARN,
+            rest: self.0,
+        };
         let (slot, partition, topic) = (frame.u32().ok()?, frame.u32().ok()?, frame.text().ok()?);
         self.0 = frame.rest;
         Some((slot, partition.cast_signed(), topic))
@@ -326,13 +270,19 @@ impl<'a> FromLane<'a> {
         let _ = match self {
             Self::Up => FrameWriter::new(buffer, kind::UP),
             Self::NotBuilt(why) => FrameWriter::new(buffer, kind::NOT_BUILT).text(why, MAX_TEXT),
-            Self::Failed { call, index, failure } => {
-                FrameWriter::new(buffer, kind::FAILED).u64(*call).u32(*index).failure(failure)
-            }
-            Self::NotBegun { call, first, count } => {
-                FrameWriter::new(buffer, kind::NOT_BEGUN).u64(*call).u32(*first).u32(*count)
-            }
-            Self::Returned { call, finished, broken } => {
+            Self::Failed { call, index, failure } => FrameWriter::new(buffer, kind::FAILED)
+                .u64(*call)
+                .u32(*index)
+                .failure(failure),
+            Self::NotBegun { call, first, count } => FrameWriter::new(buffer, kind::NOT_BEGUN)
+                .u64(*call)
+                .u32(*first)
+                .u32(*count),
+            Self::Returned {
+                call,
+                finished,
+                broken,
+            } => {
                 let frame = FrameWriter::new(buffer, kind::RETURNED).u64(*call).u32(*finished);
                 match broken {
                     None => frame.u32(0),
@@ -349,12 +299,28 @@ impl<'a> FromLane<'a> {
         let said = match frame.kind {
             kind::UP => Self::Up,
             kind::NOT_BUILT => Self::NotBuilt(frame.text()?),
-            kind::FAILED => Self::Failed { call: frame.u64()?, index: frame.u32()?, failure: frame.failure()? },
-            kind::NOT_BEGUN => Self::NotBegun { call: frame.u64()?, first: frame.u32()?, count: frame.u32()? },
+            kind::FAILED => Self::Failed {
+                call: frame.u64()?,
+                index: frame.u32()?,
+                failure: frame.failure()?,
+            },
+            kind::NOT_BEGUN => Self::NotBegun {
+                call: frame.u64()?,
+                first: frame.u32()?,
+                count: frame.u32()?,
+            },
             kind::RETURNED => {
                 let (call, finished) = (frame.u64()?, frame.u32()?);
-                let broken = if frame.flag()? { Some(frame.failure()?) } else { None };
-                Self::Returned { call, finished, broken }
+                let broken = if frame.flag()? {
+                    Some(frame.failure()?)
+                } else {
+                    None
+                };
+                Self::Returned {
+                    call,
+                    finished,
+                    broken,
+                }
             }
             kind::ANSWERED => Self::Answered(frame.text()?),
             kind::STEP_FAILED => Self::StepFailed(frame.failure()?),
@@ -369,7 +335,13 @@ impl<'a> FromLane<'a> {
 impl<'a> FromTalk<'a> {
     pub(super) fn encode(&self, buffer: &mut Vec<u8>) {
         let _ = match self {
-            Self::Log { level, at, target, message, fields } => {
+            Self::Log {
+                level,
+                at,
+                target,
+                message,
+                fields,
+            } => {
                 let (slot, offset) = at.unwrap_or((0, 0));
                 // Half of a JSON object is none.
                 let fields = if fields.len() > MAX_TEXT { "{}" } else { fields };
@@ -382,7 +354,9 @@ impl<'a> FromTalk<'a> {
                     .text(message, MAX_TEXT)
                     .text(fields, MAX_TEXT)
             }
-            Self::Count { name, by } => FrameWriter::new(buffer, kind::COUNT).text(name, MAX_TEXT).u64(*by),
+            Self::Count { name, by } => FrameWriter::new(buffer, kind::COUNT)
+                .text(name, MAX_TEXT)
+                .u64(*by),
             Self::Time { name, durations } => FrameWriter::new(buffer, kind::TIME)
                 .text(name, MAX_TEXT)
                 .u64(durations.count)
@@ -403,15 +377,31 @@ impl<'a> FromTalk<'a> {
                 let known = frame.flag()?;
                 let (slot, offset) = (frame.u32()?, frame.u64()?.cast_signed());
                 let at = known.then_some((slot, offset));
-                Self::Log { level, at, target: frame.text()?, message: frame.text()?, fields: frame.text()? }
+                Self::Log {
+                    level,
+                    at,
+                    target: frame.text()?,
+                    message: frame.text()?,
+                    fields: frame.text()?,
+                }
             }
-            kind::COUNT => Self::Count { name: frame.text()?, by: frame.u64()? },
+            kind::COUNT => Self::Count {
+                name: frame.text()?,
+                by: frame.u64()?,
+            },
             kind::TIME => {
                 let name = frame.text()?;
-                let durations = Durations { count: frame.u64()?, sum: frame.u64()?, max: frame.u64()? };
+                let durations = Durations {
+                    count: frame.u64()?,
+                    sum: frame.u64()?,
+                    max: frame.u64()?,
+                };
                 Self::Time { name, durations }
             }
-            kind::LOST => Self::Lost { logs: frame.u64()?, metrics: frame.u64()? },
+            kind::LOST => Self::Lost {
+                logs: frame.u64()?,
+                metrics: frame.u64()?,
+            },
             other => return Err(FrameError::Kind(other)),
         };
         frame.end(said)
@@ -434,15 +424,6 @@ impl ToTalk {
             other => Err(FrameError::Kind(other)),
         }
     }
-}
-
-/// The longest beginning of `text` that has at most `most` bytes.
-pub(super) fn cut(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 const _: () = assert!(4 * MAX_TEXT <= MAX_FRAME && MAX_INLINE < MAX_FRAME && TAGS_AT_ONCE * 8 < MAX_FRAME);

@@ -1,6 +1,7 @@
 //! Frames are read as they were written, and noise is refused without a panic.
 #![allow(clippy::unwrap_used)]
 
+use devour_abi::FailureKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -86,11 +87,25 @@ proptest! {
 fn long_texts_are_cut_so_that_every_frame_fits() {
     let long = "ä".repeat(MAX_FRAME);
     let mut buffer = Vec::new();
-    FromTalk::Log { level: LogLevel::INFO, at: None, target: &long, message: &long, fields: &long }.encode(&mut buffer);
+    FromTalk::Log {
+        level: LogLevel::INFO,
+        at: None,
+        target: &long,
+        message: &long,
+        fields: &long,
+    }
+    .encode(&mut buffer);
     assert!(buffer.len() <= MAX_FRAME);
-    let Ok(FromTalk::Log { message, fields, .. }) = FromTalk::decode(&buffer) else { panic!("not a log") };
+    let Ok(FromTalk::Log { message, fields, .. }) = FromTalk::decode(&buffer) else {
+        panic!("not a log")
+    };
     assert_eq!((message.len(), fields), (MAX_TEXT, "{}"));
-    FromLane::Failed { call: 1, index: 1, failure: Failure::new(FailureKind::RETRY, long) }.encode(&mut buffer);
+    FromLane::Failed {
+        call: 1,
+        index: 1,
+        failure: Failure::new(FailureKind::RETRY, long),
+    }
+    .encode(&mut buffer);
     assert!(buffer.len() <= MAX_FRAME && FromLane::decode(&buffer).is_ok());
     ToTalk::Stop.encode(&mut buffer);
     assert_eq!(ToTalk::decode(&buffer), Ok(ToTalk::Stop));

@@ -18,7 +18,11 @@ impl<S: PartialEq> Watch<S> {
     pub(super) fn new(limits: impl IntoIterator<Item = Duration>) -> Self {
         let shortest = limits.into_iter().min().unwrap_or(Duration::MAX);
         let period = (shortest / 8).clamp(Duration::from_millis(2), Duration::from_millis(500));
-        Self { period, subject: None, waited: Duration::ZERO }
+        Self {
+            period,
+            subject: None,
+            waited: Duration::ZERO,
+        }
     }
 
     pub(super) fn period(&self) -> Duration {

@@ -47,10 +47,15 @@ pub fn host_main() -> i32 {
 }
 
 fn run(socket: SeqPacket) -> io::Result<()> {
-    let Some(parts) = hear_hello(&socket)? else { return Ok(()) };
+    let Some(parts) = hear_hello(&socket)? else {
+        return Ok(());
+    };
     let (hello, mut fds) = parts;
     if fds.len() != 5 {
-        return Err(io::Error::other(format!("the daemon sent {} descriptors instead of 5", fds.len())));
+        return Err(io::Error::other(format!(
+            "the daemon sent {} descriptors instead of 5",
+            fds.len()
+        )));
     }
     if !bound_process(&socket, &hello)? {
         return Ok(());
@@ -58,10 +63,21 @@ fn run(socket: SeqPacket) -> io::Result<()> {
     let talk = Arc::new(Talk::new(socket)?);
     let mut next = || fds.remove(0);
     let (arena, work, cells, cuts, library) = (next(), next(), next(), next(), next());
-    let work = SeqPacket::from_fd(work).ok_or_else(|| io::Error::other("the work socket is something else"))?;
-    let parts = LaneParts { work, arena, cells, cuts, library, hello, talk: Arc::clone(&talk) };
+    let work =
+        SeqPacket::from_fd(work).ok_or_else(|| io::Error::other("the work socket is something else"))?;
+    let parts = LaneParts {
+        work,
+        arena,
+        cells,
+        cuts,
+        library,
+        hello,
+        talk: Arc::clone(&talk),
+    };
     let name = format!("lane-{}", parts.hello.construct.lane);
-    std::thread::Builder::new().name(name).spawn(move || host_lane::run(parts))?;
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || host_lane::run(parts))?;
     talk.serve()
 }
 
@@ -75,7 +91,9 @@ fn hear_hello(socket: &SeqPacket) -> io::Result<Option<(Hello, Vec<std::os::fd::
     let hello = match frame.split_first() {
         Some((&HELLO_INLINE, json)) => serde_json::from_slice(json)?,
         Some((&HELLO_BESIDE, [])) => {
-            let memory = fds.pop().ok_or_else(|| io::Error::other("the first frame lacks its memory"))?;
+            let memory = fds
+                .pop()
+                .ok_or_else(|| io::Error::other("the first frame lacks its memory"))?;
             serde_json::from_slice(&read_bounded(memory.as_fd(), MAX_BESIDE)?)?
         }
         _ => return Err(io::Error::other("the daemon's first frame cannot be read")),

@@ -4,12 +4,7 @@ use std::{cell::OnceCell, ops::Range, rc::Rc};
 
 use devour_abi::{CallCell, Failure, HeaderView, HostedCall, OwnedMessage};
 
-use super::{
-    channel::FromLane,
-    current::Locate,
-    host_talk::not_yet,
-    layout, views,
-};
+use super::{channel::FromLane, current::Locate, host_talk::not_yet, layout, views};
 use crate::os::{
     SeqPacket, SharedPage, SharedView, process,
     socket::{Sent, Wait},
@@ -37,17 +32,36 @@ pub(super) struct Place {
 
 impl<'a> LaneCall<'a> {
     pub(super) fn new(number: u64, work: &'a SeqPacket, headers: &'a [&'a [u8]]) -> Self {
-        Self { number, work, headers, parsed: vec![OnceCell::new(); headers.len()] }
+        Self {
+            number,
+            work,
+            headers,
+            parsed: vec![OnceCell::new(); headers.len()],
+        }
     }
 }
 
 impl HostedCall for LaneCall<'_> {
     fn failed(&self, index: u32, failure: Failure) {
-        say(self.work, &FromLane::Failed { call: self.number, index, failure });
+        say(
+            self.work,
+            &FromLane::Failed {
+                call: self.number,
+                index,
+                failure,
+            },
+        );
     }
 
     fn not_begun(&self, first: u32, count: u32) {
-        say(self.work, &FromLane::NotBegun { call: self.number, first, count });
+        say(
+            self.work,
+            &FromLane::NotBegun {
+                call: self.number,
+                first,
+                count,
+            },
+        );
     }
 
     fn headers(&self, index: u32) -> &[HeaderView<'_>] {

@@ -104,7 +104,15 @@ fn wait_for_the_end() -> ! {
 impl Lane {
     /// Maps, opens, constructs, and says how that went. `None` if there is no instance.
     fn build(parts: LaneParts) -> io::Result<Option<Self>> {
-        let LaneParts { work, arena, cells, cuts, library, hello, talk } = parts;
+        let LaneParts {
+            work,
+            arena,
+            cells,
+            cuts,
+            library,
+            hello,
+            talk,
+        } = parts;
         let arena = SharedView::map(arena.as_fd(), hello.arena_bytes).map_err(io::Error::other)?;
         let cells = SharedPage::map(cells.as_fd(), Writer::Receiver).map_err(io::Error::other)?;
         let cuts = SharedPage::map(cuts.as_fd(), Writer::Maker).map_err(io::Error::other)?;
@@ -116,12 +124,12 @@ impl Lane {
         let built = crate::plugin::open_descriptor(library.as_fd(), &hello.symbol)
             .map_err(|error| error.of_file(&hello.library).to_string())
             .and_then(|module| {
-                module.construct_instance(&hello.construct, Host::new(Arc::new(services))).map_err(|failure| {
-                    match failure.kind {
+                module
+                    .construct_instance(&hello.construct, Host::new(Arc::new(services)))
+                    .map_err(|failure| match failure.kind {
                         FailureKind::PANIC => format!("its constructor panicked: {}", failure.message),
                         _ => format!("its constructor failed: {}", failure.message),
-                    }
-                })
+                    })
             });
         let instance = match built {
             Ok(instance) => instance,
@@ -169,7 +177,11 @@ impl Lane {
     }
 
     fn take(&mut self, frame: ToLane<'_>, beside: Option<OwnedFd>) -> io::Result<Next> {
-        let beside = || beside.as_ref().ok_or_else(|| io::Error::other("a frame without its memory"));
+        let beside = || {
+            beside
+                .as_ref()
+                .ok_or_else(|| io::Error::other("a frame without its memory"))
+        };
         match frame {
             ToLane::Learn(names) => {
                 names.for_each(|(slot, partition, topic)| self.names.learn(slot, topic, partition));
@@ -205,7 +217,10 @@ impl Lane {
     fn digest(&mut self, frame: &CallFrame, memory: &Rc<SharedView>) -> io::Result<Next> {
         let outside = || io::Error::other("a call outside of its memory");
         let start = usize::try_from(frame.start).map_err(io::Error::other)?;
-        let end = usize::try_from(frame.bytes).ok().and_then(|bytes| start.checked_add(bytes)).ok_or_else(outside)?;
+        let end = usize::try_from(frame.bytes)
+            .ok()
+            .and_then(|bytes| start.checked_add(bytes))
+            .ok_or_else(outside)?;
         let bytes = memory.get(start..end).ok_or_else(outside)?;
         let mut views = views::recycle(std::mem::take(&mut self.views));
         let mut headers = Vec::new();
@@ -240,17 +255,30 @@ impl Lane {
         self.released.clear();
         self.held.clear();
         let broken = returned.broken.into_option();
-        let next = if broken.is_some() { Next::Nothing } else { Next::Frame };
+        let next = if broken.is_some() {
+            Next::Nothing
+        } else {
+            Next::Frame
+        };
         if broken.is_some() {
             self.talk.finish();
         }
-        say(&self.work, &FromLane::Returned { call: frame.number, finished: returned.finished, broken });
+        say(
+            &self.work,
+            &FromLane::Returned {
+                call: frame.number,
+                finished: returned.finished,
+                broken,
+            },
+        );
         Ok(next)
     }
 
     fn step(&mut self, step: &LifecycleCall) -> io::Result<Next> {
         let Some(instance) = &mut self.instance else {
-            return Err(io::Error::other("a lifecycle call after the instance was stopped"));
+            return Err(io::Error::other(
+                "a lifecycle call after the instance was stopped",
+            ));
         };
         let mut answer = instance.lifecycle(step);
         if *step == LifecycleCall::Stopped {
@@ -272,7 +300,11 @@ impl Lane {
                 Ok(Next::Frame)
             }
             Err(failure) => {
-                let next = if breaks(&failure) { Next::Nothing } else { Next::Frame };
+                let next = if breaks(&failure) {
+                    Next::Nothing
+                } else {
+                    Next::Frame
+                };
                 say(&self.work, &FromLane::StepFailed(failure));
                 Ok(next)
             }

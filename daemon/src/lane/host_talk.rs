@@ -15,8 +15,9 @@ use std::{
 use devour_abi::{HostServices, LogLevel, ProduceRecord};
 
 use super::{
-    channel::{FromTalk, ToTalk, cut},
+    channel::{FromTalk, ToTalk},
     current,
+    frame::cut,
     voice::Durations,
 };
 use crate::os::{
@@ -109,7 +110,11 @@ impl Talk {
             drop(state);
             if waits != writes {
                 writes = waits;
-                let interest = if writes { Interest::ReadWrite } else { Interest::Read };
+                let interest = if writes {
+                    Interest::ReadWrite
+                } else {
+                    Interest::Read
+                };
                 poller.change(&self.socket, TALK, interest)?;
             }
         }
@@ -144,7 +149,12 @@ impl Talk {
     }
 
     fn send(&self, state: &mut State, frame: &[u8]) -> bool {
-        if self.flush(state) && matches!(self.socket.send(frame, &[], Wait::No), Ok(Sent::Done | Sent::Closed)) {
+        if self.flush(state)
+            && matches!(
+                self.socket.send(frame, &[], Wait::No),
+                Ok(Sent::Done | Sent::Closed)
+            )
+        {
             return true;
         }
         if state.waiting_bytes + frame.len() > MAX_WAITING {
@@ -159,7 +169,10 @@ impl Talk {
     /// Sends what waits; whether nothing does any more.
     fn flush(&self, state: &mut State) -> bool {
         while let Some(frame) = state.waiting.front() {
-            if !matches!(self.socket.send(frame, &[], Wait::No), Ok(Sent::Done | Sent::Closed)) {
+            if !matches!(
+                self.socket.send(frame, &[], Wait::No),
+                Ok(Sent::Done | Sent::Closed)
+            ) {
                 return false;
             }
             state.waiting_bytes -= frame.len();
@@ -167,8 +180,15 @@ impl Talk {
         }
         if state.lost_logs > 0 || state.lost_metrics > 0 {
             let mut frame = Vec::new();
-            FromTalk::Lost { logs: state.lost_logs, metrics: state.lost_metrics }.encode(&mut frame);
-            if matches!(self.socket.send(&frame, &[], Wait::No), Ok(Sent::Done | Sent::Closed)) {
+            FromTalk::Lost {
+                logs: state.lost_logs,
+                metrics: state.lost_metrics,
+            }
+            .encode(&mut frame);
+            if matches!(
+                self.socket.send(&frame, &[], Wait::No),
+                Ok(Sent::Done | Sent::Closed)
+            ) {
                 (state.lost_logs, state.lost_metrics) = (0, 0);
             }
         }
@@ -183,14 +203,24 @@ impl Talk {
             }
         }
         for (name, durations) in std::mem::take(&mut state.times) {
-            if !self.say(state, &FromTalk::Time { name: &name, durations }) {
+            if !self.say(
+                state,
+                &FromTalk::Time {
+                    name: &name,
+                    durations,
+                },
+            ) {
                 state.lost_metrics += 1;
             }
         }
     }
 
-    fn add<V>(&self, map: impl Fn(&mut State) -> &mut HashMap<Box<str>, V>, name: &str, add: impl Fn(Option<&mut V>) -> V)
-    where
+    fn add<V>(
+        &self,
+        map: impl Fn(&mut State) -> &mut HashMap<Box<str>, V>,
+        name: &str,
+        add: impl Fn(Option<&mut V>) -> V,
+    ) where
         V: Copy,
     {
         let name = cut(name, MAX_METRIC_NAME);
@@ -222,7 +252,16 @@ impl HostServices for Services {
         }
         let at = current::position();
         let mut state = self.talk.lock();
-        if !self.talk.say(&mut state, &FromTalk::Log { level, at, target, message, fields }) {
+        if !self.talk.say(
+            &mut state,
+            &FromTalk::Log {
+                level,
+                at,
+                target,
+                message,
+                fields,
+            },
+        ) {
             state.lost_logs += 1;
         }
     }
@@ -232,7 +271,11 @@ impl HostServices for Services {
     }
 
     fn count(&self, name: &str, by: u64) {
-        self.talk.add(|state| &mut state.counts, name, |known| known.map_or(0, |known| *known).saturating_add(by));
+        self.talk.add(
+            |state| &mut state.counts,
+            name,
+            |known| known.map_or(0, |known| *known).saturating_add(by),
+        );
     }
 
     fn time(&self, name: &str, nanoseconds: u64) {
@@ -278,5 +321,8 @@ impl AsFd for Talk {
 
 /// What a host answers that cannot do something.
 pub(super) fn not_yet(what: &str) -> String {
-    format!("not available yet: this version of devourd (ABI {}) cannot {what} for a plugin", devour_abi::ABI_VERSION)
+    format!(
+        "not available yet: this version of devourd (ABI {}) cannot {what} for a plugin",
+        devour_abi::ABI_VERSION
+    )
 }

@@ -14,7 +14,11 @@ pub(super) struct InHand {
 
 #[derive(Debug)]
 enum Work {
-    Call { number: u64, count: u32, excepted: Excepted },
+    Call {
+        number: u64,
+        count: u32,
+        excepted: Excepted,
+    },
     Step,
 }
 
@@ -37,7 +41,11 @@ pub(super) enum AtWork {
 
 impl InHand {
     pub(super) fn push_call(&mut self, number: u64, count: u32) {
-        self.work.push_back(Work::Call { number, count, excepted: Excepted::default() });
+        self.work.push_back(Work::Call {
+            number,
+            count,
+            excepted: Excepted::default(),
+        });
     }
 
     pub(super) fn push_step(&mut self) {
@@ -45,7 +53,10 @@ impl InHand {
     }
 
     pub(super) fn calls(&self) -> usize {
-        self.work.iter().filter(|work| matches!(work, Work::Call { .. })).count()
+        self.work
+            .iter()
+            .filter(|work| matches!(work, Work::Call { .. }))
+            .count()
     }
 
     pub(super) fn at_work(&self) -> AtWork {
@@ -71,9 +82,14 @@ impl InHand {
         match self.work.front() {
             Some(Work::Call { number, count, .. }) if *number == call => {
                 if finished > *count {
-                    return Err(format!("it finished {finished} messages of call {call}, which has {count}"));
+                    return Err(format!(
+                        "it finished {finished} messages of call {call}, which has {count}"
+                    ));
                 }
-                self.known = Progress { call, index: finished };
+                self.known = Progress {
+                    call,
+                    index: finished,
+                };
                 self.work.pop_front();
                 Ok(())
             }
@@ -94,13 +110,21 @@ impl InHand {
 
     fn except(&mut self, call: u64, first: u32, many: u32, what: &str) -> Result<(), String> {
         match self.work.front_mut() {
-            Some(Work::Call { number, count, excepted }) if *number == call => {
+            Some(Work::Call {
+                number,
+                count,
+                excepted,
+            }) if *number == call => {
                 if first.checked_add(many).is_none_or(|end| end > *count) {
-                    return Err(format!("{what} at {first} + {many} of call {call}, which has {count} messages"));
+                    return Err(format!(
+                        "{what} at {first} + {many} of call {call}, which has {count} messages"
+                    ));
                 }
                 for index in first..first + many {
                     if !excepted.insert(index) {
-                        return Err(format!("{what}: message {index} of call {call} was reported before"));
+                        return Err(format!(
+                            "{what}: message {index} of call {call} was reported before"
+                        ));
                     }
                 }
                 Ok(())
@@ -111,8 +135,17 @@ impl InHand {
 
     /// What is done, where the cell says `cell`: believed only where it moves forward inside the call at work.
     pub(super) fn progress(&self, cell: Progress) -> Progress {
-        let Some(Work::Call { number, count, .. }) = self.work.front() else { return self.known };
-        let known = if self.known.call == *number { self.known } else { Progress { call: *number, index: 0 } };
+        let Some(Work::Call { number, count, .. }) = self.work.front() else {
+            return self.known;
+        };
+        let known = if self.known.call == *number {
+            self.known
+        } else {
+            Progress {
+                call: *number,
+                index: 0,
+            }
+        };
         let moves = cell.call == *number && cell.index <= *count && cell.index > known.index;
         if moves { cell } else { known }
     }

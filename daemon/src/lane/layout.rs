@@ -47,7 +47,11 @@ pub(super) fn size(key: Option<usize>, payload: Option<usize>, headers: usize) -
 #[inline]
 pub(super) fn write(to: &mut [u8], fields: &Fields<'_>) -> usize {
     let length = |bytes: Option<&[u8]>| bytes.map_or(NULL, |bytes| bytes.len() as u32);
-    let all = size(fields.key.map(<[u8]>::len), fields.payload.map(<[u8]>::len), fields.headers.len());
+    let all = size(
+        fields.key.map(<[u8]>::len),
+        fields.payload.map(<[u8]>::len),
+        fields.headers.len(),
+    );
     let (head, mut rest) = to[..all].split_at_mut(HEAD);
     head[0..4].copy_from_slice(&(all as u32).to_ne_bytes());
     head[4..8].copy_from_slice(&fields.slot.to_ne_bytes());
@@ -60,7 +64,11 @@ pub(super) fn write(to: &mut [u8], fields: &Fields<'_>) -> usize {
     head[44..48].copy_from_slice(&length(fields.payload).to_ne_bytes());
     head[48..52].copy_from_slice(&(fields.headers.len() as u32).to_ne_bytes());
     head[52..56].copy_from_slice(&fields.leader_epoch.to_ne_bytes());
-    for bytes in [fields.key.unwrap_or(&[]), fields.payload.unwrap_or(&[]), fields.headers] {
+    for bytes in [
+        fields.key.unwrap_or(&[]),
+        fields.payload.unwrap_or(&[]),
+        fields.headers,
+    ] {
         if !bytes.is_empty() {
             let (here, after) = rest.split_at_mut(bytes.len());
             here.copy_from_slice(bytes);
@@ -78,18 +86,15 @@ pub(super) fn read(from: &[u8]) -> Option<(Fields<'_>, usize)> {
     let u32_at = |at: usize| u32::from_ne_bytes(array(head, at));
     let u64_at = |at: usize| u64::from_ne_bytes(array(head, at));
     let all = u32_at(0) as usize;
-    let mut rest = from.get(HEAD..all)?;
-    let mut part = |length: u32| {
-        if length == NULL {
-            return Some(None);
-        }
-        let (here, after) = rest.split_at_checked(length as usize)?;
-        rest = after;
-        Some(Some(here))
-    };
-    let key = part(u32_at(40))?;
-    let payload = part(u32_at(44))?;
-    let headers = part(u32_at(48))?.unwrap_or(&[]);
+    let body = from.get(HEAD..all)?;
+    // One check for the three parts: sums of three u32 fit into 64 bits.
+    let (key, payload, headers) = (u32_at(40), u32_at(44), u32_at(48));
+    let length = |length: u32| if length == NULL { 0 } else { length as usize };
+    let (key_end, payload_end) = (length(key), length(key) + length(payload));
+    let end = payload_end + length(headers);
+    if end > body.len() {
+        return None;
+    }
     let fields = Fields {
         slot: u32_at(4),
         attempt: u32_at(8),
@@ -98,9 +103,9 @@ pub(super) fn read(from: &[u8]) -> Option<(Fields<'_>, usize)> {
         timestamp_ms: u64_at(24).cast_signed(),
         tag: u64_at(32),
         leader_epoch: u32_at(52).cast_signed(),
-        key,
-        payload,
-        headers,
+        key: (key != NULL).then(|| &body[..key_end]),
+        payload: (payload != NULL).then(|| &body[key_end..payload_end]),
+        headers: &body[payload_end..end],
     };
     Some((fields, all))
 }
@@ -143,7 +148,9 @@ impl<'a> Iterator for Headers<'a> {
         let (name, rest) = rest.split_at_checked(u32::from_ne_bytes(*name) as usize)?;
         let (value, rest) = match u32::from_ne_bytes(*value) {
             NULL => (None, rest),
-            length => rest.split_at_checked(length as usize).map(|(value, rest)| (Some(value), rest))?,
+            length => rest
+                .split_at_checked(length as usize)
+                .map(|(value, rest)| (Some(value), rest))?,
         };
         self.0 = rest;
         Some((std::str::from_utf8(name).unwrap_or(""), value))

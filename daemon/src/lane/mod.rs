@@ -11,6 +11,7 @@ mod calls;
 mod channel;
 mod current;
 mod deadline;
+mod frame;
 mod host;
 mod host_call;
 mod host_lane;

@@ -28,7 +28,11 @@ impl Outbox {
     /// When it cannot be watched.
     pub(super) fn new(socket: SeqPacket, poller: &Poller, token: u64) -> io::Result<Self> {
         poller.add(&socket, token, Interest::Read)?;
-        Ok(Self { socket, token, waiting: VecDeque::new() })
+        Ok(Self {
+            socket,
+            token,
+            waiting: VecDeque::new(),
+        })
     }
 
     pub(super) fn socket(&self) -> &SeqPacket {
@@ -40,7 +44,12 @@ impl Outbox {
     ///
     /// # Errors
     /// When the frame is too long, or the process has no descriptor left.
-    pub(super) fn send(&mut self, poller: &Poller, frame: &[u8], beside: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        poller: &Poller,
+        frame: &[u8],
+        beside: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         if self.waiting.is_empty() {
             let fds = beside.as_slice();
             match self.socket.send(frame, fds, Wait::No)? {

@@ -86,7 +86,12 @@ impl PluginProcess {
             stdout: their_stdout,
             stderr: their_stderr,
         })?;
-        let introduced = introduce(config, &talk, arena, &[their_work.as_fd(), cells_fd.as_fd(), cuts, library.as_fd()]);
+        let introduced = introduce(
+            config,
+            &talk,
+            arena,
+            &[their_work.as_fd(), cells_fd.as_fd(), cuts, library.as_fd()],
+        );
         let watched = introduced.and_then(|()| {
             poller.add(child.exit_fd(), EXIT, Interest::Read)?;
             if let Some(stdout) = &stdout {
@@ -149,7 +154,12 @@ impl PluginProcess {
 }
 
 /// Sends the first frame.
-fn introduce(config: &HomeConfig, talk: &SeqPacket, arena: &SharedBytes, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn introduce(
+    config: &HomeConfig,
+    talk: &SeqPacket,
+    arena: &SharedBytes,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let hello = Hello {
         route: config.route.to_string(),
         library: config.library.file.clone(),

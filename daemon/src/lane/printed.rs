@@ -42,7 +42,12 @@ const AT_ONCE: usize = 256 * 1024;
 
 impl Stdio {
     pub(super) fn new(pipe: PipeReader, stream: Stream) -> Self {
-        Self { pipe, stream, line: Vec::new(), cut: false }
+        Self {
+            pipe,
+            stream,
+            line: Vec::new(),
+            cut: false,
+        }
     }
 
     /// Reads what is there; `false` at the end of the stream.
@@ -95,7 +100,8 @@ impl Stdio {
     fn tell(&mut self, ear: &mut Ear<'_>) {
         if ear.admit(Instant::now()) {
             let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-            ear.voice.printed(ear.route, self.stream, &String::from_utf8_lossy(line));
+            ear.voice
+                .printed(ear.route, self.stream, &String::from_utf8_lossy(line));
         }
         self.line.clear();
     }
@@ -105,7 +111,11 @@ impl Stdio {
 
 impl Rate {
     pub(super) fn new() -> Self {
-        Self { second: Instant::now(), told: 0, dropped: 0 }
+        Self {
+            second: Instant::now(),
+            told: 0,
+            dropped: 0,
+        }
     }
 
     /// Whether something was dropped and not said yet.
@@ -134,7 +144,8 @@ impl Ear<'_> {
     /// Says what was dropped.
     pub(super) fn settle(&mut self) {
         if self.rate.dropped > 0 {
-            self.voice.lost(self.route, Lost::Printed, std::mem::take(&mut self.rate.dropped));
+            self.voice
+                .lost(self.route, Lost::Printed, std::mem::take(&mut self.rate.dropped));
         }
     }
 }

@@ -89,7 +89,11 @@ impl ProcessHome {
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(&wake, WAKE, Interest::Read)?;
         let (cuts, cuts_fd) = SharedPage::create("devour-cuts", Writer::Maker)?;
-        let limits = [config.lifecycle_timeout, config.digest_timeout.unwrap_or(Duration::MAX), CLOSED_GRACE];
+        let limits = [
+            config.lifecycle_timeout,
+            config.digest_timeout.unwrap_or(Duration::MAX),
+            CLOSED_GRACE,
+        ];
         Ok(Self {
             calls: Calls::new(config.arena_bytes, config.digest.reads_headers)?,
             watch: Watch::new(limits),
@@ -134,12 +138,18 @@ impl ProcessHome {
     }
 
     fn send_call(&mut self, number: CallNumber, released: &[u64], held: &[u64]) -> io::Result<()> {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        let Some(call) = self.calls.get(number) else { return Ok(()) };
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let Some(call) = self.calls.get(number) else {
+            return Ok(());
+        };
         let (poller, frame) = (&self.poller, &mut self.frame);
         for some in self.unknown.chunks(100) {
             let names = some.iter().filter_map(|slot| {
-                self.slots.get(slot).map(|(topic, partition)| (*slot, *partition, &**topic))
+                self.slots
+                    .get(slot)
+                    .map(|(topic, partition)| (*slot, *partition, &**topic))
             });
             ToLane::learn(frame, names);
             process.work.send(poller, frame, None)?;
@@ -154,10 +164,20 @@ impl ProcessHome {
             process.work.send(poller, frame, None)?;
         }
         let span = self.calls.span(call);
-        let place = if span.own.is_some() { PlaceKind::Beside } else { PlaceKind::Arena };
+        let place = if span.own.is_some() {
+            PlaceKind::Beside
+        } else {
+            PlaceKind::Arena
+        };
         ToLane::call(
             frame,
-            &CallFrame { number, start: span.start as u64, bytes: span.bytes as u64, count: span.count, place },
+            &CallFrame {
+                number,
+                start: span.start as u64,
+                bytes: span.bytes as u64,
+                count: span.count,
+                place,
+            },
         );
         process.work.send(poller, frame, span.own.map(AsFd::as_fd))?;
         self.in_hand.push_call(number, span.count);
@@ -165,12 +185,16 @@ impl ProcessHome {
     }
 
     fn send_step(&mut self, step: &LifecycleCall) -> io::Result<()> {
-        let Some(process) = &mut self.process else { return Ok(()) };
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
         let json = serde_json::to_string(step)?;
         if json.len() > MAX_INLINE {
             ToLane::lifecycle(&mut self.frame, "");
             let memory = beside_frame(json.as_bytes())?;
-            process.work.send(&self.poller, &self.frame, Some(memory.as_fd()))?;
+            process
+                .work
+                .send(&self.poller, &self.frame, Some(memory.as_fd()))?;
         } else {
             ToLane::lifecycle(&mut self.frame, &json);
             process.work.send(&self.poller, &self.frame, None)?;
@@ -182,13 +206,17 @@ impl ProcessHome {
     /// The process cannot be spoken to (no descriptor or memory left): it is ended.
     fn check_sent(&mut self, sent: io::Result<()>) {
         if let (Err(error), Some(process)) = (sent, &mut self.process) {
-            process.kill(DownCause::NotBuilt(format!("its process cannot be spoken to: {error}")));
+            process.kill(DownCause::NotBuilt(format!(
+                "its process cannot be spoken to: {error}"
+            )));
         }
     }
 
     /// What has a deadline now.
     fn subject(&self) -> Subject {
-        let Some(process) = &self.process else { return Subject::Nothing };
+        let Some(process) = &self.process else {
+            return Subject::Nothing;
+        };
         if process.killed.is_some() {
             return Subject::Nothing;
         }
@@ -201,7 +229,9 @@ impl ProcessHome {
             (Stage::Up, AtWork::Call(_)) if self.config.digest_timeout.is_some() => {
                 Subject::Digest(self.in_hand.progress(self.cell()))
             }
-            (Stage::Up, AtWork::Idle) if self.calls.is_empty() && self.calls.touched() > WORTH_IT => Subject::Idle,
+            (Stage::Up, AtWork::Idle) if self.calls.is_empty() && self.calls.touched() > WORTH_IT => {
+                Subject::Idle
+            }
             _ => Subject::Nothing,
         }
     }
@@ -209,7 +239,12 @@ impl ProcessHome {
     fn tick(&mut self) {
         let times = self.timer.drain();
         if self.rate.owes() {
-            Ear { route: &self.config.route, voice: &*self.config.voice, rate: &mut self.rate }.settle();
+            Ear {
+                route: &self.config.route,
+                voice: &*self.config.voice,
+                rate: &mut self.rate,
+            }
+            .settle();
         }
         let subject = self.subject();
         if subject == Subject::Nothing {
@@ -221,16 +256,18 @@ impl ProcessHome {
         let waited = self.watch.tick(subject, times);
         let (lifecycle, digest) = (self.config.lifecycle_timeout, self.config.digest_timeout);
         let missed = match subject {
-            Subject::Building if waited >= lifecycle => {
-                DownCause::Deadline(format!("its constructor did not return within {lifecycle:?}; it was ended"))
-            }
-            Subject::Step(_) if waited >= lifecycle => {
-                DownCause::Deadline(format!("a lifecycle call did not return within {lifecycle:?}; it was ended"))
-            }
+            Subject::Building if waited >= lifecycle => DownCause::Deadline(format!(
+                "its constructor did not return within {lifecycle:?}; it was ended"
+            )),
+            Subject::Step(_) if waited >= lifecycle => DownCause::Deadline(format!(
+                "a lifecycle call did not return within {lifecycle:?}; it was ended"
+            )),
             Subject::Digest(at) if digest.is_some_and(|limit| waited >= limit) => {
                 let limit = digest.unwrap_or_default();
                 let message = self.describe(at);
-                DownCause::Deadline(format!("the digest of {message} did not return within {limit:?}; it was ended"))
+                DownCause::Deadline(format!(
+                    "the digest of {message} did not return within {limit:?}; it was ended"
+                ))
             }
             Subject::Closed if waited >= CLOSED_GRACE => {
                 DownCause::Protocol("it closed its sockets and lived on".into())
@@ -271,7 +308,12 @@ impl Home for ProcessHome {
         }
         self.in_hand.clear();
         self.unknown = self.slots.keys().copied().collect();
-        match PluginProcess::start(&self.config, self.calls.arena(), self.cuts_fd.as_fd(), &self.poller) {
+        match PluginProcess::start(
+            &self.config,
+            self.calls.arena(),
+            self.cuts_fd.as_fd(),
+            &self.poller,
+        ) {
             Ok(process) => {
                 self.process = Some(process);
                 self.tick_from_now();
@@ -333,7 +375,9 @@ impl Home for ProcessHome {
     }
 
     fn copy_out(&self, call: CallNumber, index: u32) -> Record {
-        self.calls.copy_out(call, index).expect("the worker asks for messages of calls that it has not finished")
+        self.calls
+            .copy_out(call, index)
+            .expect("the worker asks for messages of calls that it has not finished")
     }
 
     fn finish(&mut self, call: CallNumber) {
@@ -383,5 +427,8 @@ impl Drop for ProcessHome {
 
 /// Whether a failure says that the instance must not be used again.
 fn breaks(failure: &Failure) -> bool {
-    matches!(failure.kind, devour_abi::FailureKind::PANIC | devour_abi::FailureKind::FATAL)
+    matches!(
+        failure.kind,
+        devour_abi::FailureKind::PANIC | devour_abi::FailureKind::FATAL
+    )
 }

@@ -38,12 +38,21 @@ impl Record {
         size_of::<Self>()
             + length(&self.key)
             + length(&self.payload)
-            + self.headers.iter().map(|(name, value)| name.len() + length(value)).sum::<usize>()
+            + self
+                .headers
+                .iter()
+                .map(|(name, value)| name.len() + length(value))
+                .sum::<usize>()
     }
 
     /// Its entry in a handout, where it stands at `index`.
     #[must_use]
     pub fn entry(&self, index: u32) -> Entry {
-        Entry { index, slot: self.slot, attempt: self.attempt, tag: self.tag }
+        Entry {
+            index,
+            slot: self.slot,
+            attempt: self.attempt,
+            tag: self.tag,
+        }
     }
 }

@@ -11,16 +11,18 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
-use devour_abi::{CallCell, CutNumber, FailureKind, LifecycleCall, Progress};
+use devour_abi::{CallCell, CutNumber, LifecycleCall, Progress};
 
 use super::{
     CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source,
     calls::timestamp,
     deadline::Watch,
-    in_hand::{AtWork, InHand},
-    thread_lane::{self, Order, Said, Shared, ThreadCall, ThreadParts},
+    in_hand::InHand,
+    thread_lane::{self, Order, Shared, ThreadCall, ThreadParts},
 };
 use crate::os::{EventFd, Interest, Poller, Timer};
+
+mod hear;
 
 /// The home of a route whose plugin is not isolated.
 pub struct ThreadHome {
@@ -86,7 +88,10 @@ impl ThreadHome {
         let (poller, timer, wake) = (Poller::new()?, Timer::new()?, EventFd::new()?);
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(&wake, WAKE, Interest::Read)?;
-        let limits = [config.lifecycle_timeout, config.digest_timeout.unwrap_or(Duration::MAX)];
+        let limits = [
+            config.lifecycle_timeout,
+            config.digest_timeout.unwrap_or(Duration::MAX),
+        ];
         Ok(Self {
             watch: Watch::new(limits),
             config,
@@ -130,11 +135,17 @@ impl ThreadHome {
         };
         self.poller.add(&shared.wake, SAID, Interest::Read)?;
         let name = format!("lane-{}", self.config.route);
-        let spawned = std::thread::Builder::new().name(name).spawn(move || thread_lane::run(parts));
+        let spawned = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || thread_lane::run(parts));
         match spawned {
-            Ok(handle) => {
-                Ok(Life { shared, thread: handle.thread().clone(), up: false, ending: None, named: false })
-            }
+            Ok(handle) => Ok(Life {
+                shared,
+                thread: handle.thread().clone(),
+                up: false,
+                ending: None,
+                named: false,
+            }),
             Err(error) => {
                 let _ = self.poller.remove(&shared.wake);
                 Err(error)
@@ -157,7 +168,9 @@ impl ThreadHome {
     }
 
     fn cell(&self) -> Progress {
-        self.life.as_ref().map_or_else(Progress::default, |life| life.shared.cell.load())
+        self.life
+            .as_ref()
+            .map_or_else(Progress::default, |life| life.shared.cell.load())
     }
 
     fn held(&self, call: CallNumber) -> Option<&Held> {
@@ -170,7 +183,9 @@ impl ThreadHome {
 
     /// The plugin has given a call back. Whether the worker wants to hear of it.
     fn came_back(&mut self, call: CallNumber) -> bool {
-        let Some(at) = self.calls.iter().position(|held| held.call.number == call) else { return false };
+        let Some(at) = self.calls.iter().position(|held| held.call.number == call) else {
+            return false;
+        };
         if self.calls[at].abandoned {
             self.calls.remove(at);
             return false;
@@ -186,133 +201,14 @@ impl ThreadHome {
             self.in_hand.push_call(call.number, call.entries().len() as u32);
             self.order(Order::Digest(Arc::clone(&call)));
         }
-        self.calls.push_back(Held { call, handed: runs, abandoned: false });
+        self.calls.push_back(Held {
+            call,
+            handed: runs,
+            abandoned: false,
+        });
         if self.config.digest_timeout.is_some() {
             self.tick_from_now();
         }
-    }
-
-    fn apply(&mut self, said: Said, events: &mut Vec<HomeEvent>) -> Result<(), String> {
-        match said {
-            Said::Up => {
-                if let Some(life) = &mut self.life {
-                    life.up = true;
-                    events.push(HomeEvent::Up { pid: None });
-                }
-            }
-            Said::NotBuilt(why) => self.end(DownCause::NotBuilt(why)),
-            Said::Failed { call, index, failure } => {
-                self.in_hand.failed(call, index)?;
-                if self.is_wanted(call) {
-                    events.push(HomeEvent::Failed { call, index, failure });
-                }
-            }
-            Said::NotBegun { call, first, count } => {
-                self.in_hand.not_begun(call, first, count)?;
-                if self.is_wanted(call) {
-                    events.push(HomeEvent::NotBegun { call, first, count });
-                }
-            }
-            Said::Returned { call, finished, broken } => {
-                self.in_hand.returned(call, finished)?;
-                if let Some(failure) = &broken {
-                    self.end(DownCause::Broken(failure.clone()));
-                }
-                if self.came_back(call) {
-                    events.push(HomeEvent::Returned { call, finished, broken });
-                }
-            }
-            Said::Lifecycle(answer) => {
-                self.in_hand.answered()?;
-                self.steps_answered += 1;
-                if let Err(failure) = &answer
-                    && matches!(failure.kind, FailureKind::PANIC | FailureKind::FATAL)
-                {
-                    self.end(DownCause::Broken(failure.clone()));
-                }
-                events.push(HomeEvent::Lifecycle(answer));
-            }
-            Said::Ended => self.down(events),
-        }
-        Ok(())
-    }
-
-    /// The thread is over.
-    fn down(&mut self, events: &mut Vec<HomeEvent>) {
-        let progress = self.in_hand.note(self.cell());
-        let Some(life) = self.life.take() else { return };
-        let _ = self.poller.remove(&life.shared.wake);
-        self.in_hand.clear();
-        for held in &mut self.calls {
-            held.handed = false;
-        }
-        self.calls.retain(|held| !held.abandoned);
-        // Nobody told it to end: it was stopped, or the thread panicked outside of the plugin.
-        let cause = life.ending.unwrap_or(DownCause::Ordered);
-        events.push(HomeEvent::Down { cause, progress });
-    }
-
-    fn subject(&self) -> Subject {
-        match &self.life {
-            None => Subject::Nothing,
-            Some(life) if life.ending.is_some() && life.named => Subject::Nothing,
-            Some(life) if life.ending.is_some() => Subject::Ending,
-            Some(life) if !life.up => Subject::Building,
-            Some(_) => match self.in_hand.at_work() {
-                AtWork::Step => Subject::Step(self.steps_answered),
-                AtWork::Call(_) if self.config.digest_timeout.is_some() => {
-                    Subject::Digest(self.in_hand.progress(self.cell()))
-                }
-                _ => Subject::Nothing,
-            },
-        }
-    }
-
-    fn tick(&mut self) {
-        let times = self.timer.drain();
-        let subject = self.subject();
-        if subject == Subject::Nothing {
-            self.timer.stop();
-            self.ticking = false;
-            self.watch.stop();
-            return;
-        }
-        let waited = self.watch.tick(subject, times);
-        let (lifecycle, digest) = (self.config.lifecycle_timeout, self.config.digest_timeout);
-        let missed = match subject {
-            Subject::Building if waited >= lifecycle => format!("its constructor did not return within {lifecycle:?}"),
-            Subject::Step(_) if waited >= lifecycle => format!("a lifecycle call did not return within {lifecycle:?}"),
-            Subject::Digest(at) if digest.is_some_and(|limit| waited >= limit) => {
-                let limit = digest.unwrap_or_default();
-                format!("the digest of {} did not return within {limit:?}", self.describe(at))
-            }
-            Subject::Ending if waited >= lifecycle => return self.name_blocked(),
-            _ => return,
-        };
-        let route = &self.config.route;
-        tracing::error!(%route, "{missed}; a thread cannot be ended, so the route stands still until it returns");
-        self.end(DownCause::Deadline(missed));
-    }
-
-    fn name_blocked(&mut self) {
-        let at = self.describe(self.progress());
-        let Some(life) = &mut self.life else { return };
-        life.named = true;
-        tracing::error!(route = %self.config.route, calls = self.in_hand.calls(), at,
-            "the plugin's thread does not end; what it has in hand stays in memory. Only a restart of the daemon helps");
-    }
-
-    fn describe(&self, at: Progress) -> String {
-        let known = self.held(at.call).and_then(|held| {
-            let entry = held.call.entries().get(at.index as usize)?;
-            let (_, topic, partition) = self.slots.iter().rev().find(|(slot, _, _)| *slot == entry.slot)?;
-            let offset = match &held.call.source {
-                Source::Fetched(batch) => batch.get(entry.index as usize)?.offset(),
-                Source::Parked(records) => records.get(entry.index as usize)?.offset,
-            };
-            Some(format!("{topic}/{partition} at offset {offset}"))
-        });
-        known.unwrap_or_else(|| format!("call {}", at.call))
     }
 }
 
@@ -359,8 +255,20 @@ impl Home for ThreadHome {
             return Err(handout);
         }
         self.last_call += 1;
-        let Handout { source, entries, released, held } = handout;
-        self.hand(ThreadCall { number: self.last_call, source, entries: entries.into(), from: 0, released, held });
+        let Handout {
+            source,
+            entries,
+            released,
+            held,
+        } = handout;
+        self.hand(ThreadCall {
+            number: self.last_call,
+            source,
+            entries: entries.into(),
+            from: 0,
+            released,
+            held,
+        });
         Ok(self.last_call)
     }
 
@@ -372,18 +280,29 @@ impl Home for ThreadHome {
         {
             let old = old.call;
             let (source, entries) = (old.source.clone(), Arc::clone(&old.entries));
-            self.hand(ThreadCall { number, source, entries, from: old.from + from, released: Vec::new(), held });
+            self.hand(ThreadCall {
+                number,
+                source,
+                entries,
+                from: old.from + from,
+                released: Vec::new(),
+                held,
+            });
         }
         number
     }
 
     fn copy_out(&self, call: CallNumber, index: u32) -> Record {
-        let record = self.held(call).and_then(|held| copy(&held.call, index, self.config.digest.reads_headers));
+        let record = self
+            .held(call)
+            .and_then(|held| copy(&held.call, index, self.config.digest.reads_headers));
         record.expect("the worker asks for messages of calls that it has not finished")
     }
 
     fn finish(&mut self, call: CallNumber) {
-        let Some(at) = self.calls.iter().position(|held| held.call.number == call) else { return };
+        let Some(at) = self.calls.iter().position(|held| held.call.number == call) else {
+            return;
+        };
         if self.calls[at].handed {
             self.calls[at].abandoned = true;
         } else {
@@ -427,29 +346,7 @@ impl Home for ThreadHome {
     }
 
     fn pump(&mut self, events: &mut Vec<HomeEvent>) {
-        events.append(&mut self.pending);
-        let mut tokens = std::mem::take(&mut self.tokens);
-        if let Err(error) = self.poller.wait(&mut tokens, Some(Duration::ZERO)) {
-            tracing::error!(route = %self.config.route, %error, "the plugin's descriptors cannot be waited for");
-        }
-        for token in &tokens {
-            match *token {
-                SAID => {
-                    let Some(shared) = self.life.as_ref().map(|life| Arc::clone(&life.shared)) else { continue };
-                    shared.wake.drain();
-                    while let Some(said) = shared.said.pop() {
-                        if let Err(what) = self.apply(said, events) {
-                            self.end(DownCause::Protocol(what));
-                        }
-                    }
-                }
-                TIMER => self.tick(),
-                _ => {
-                    self.wake.drain();
-                }
-            }
-        }
-        self.tokens = tokens;
+        self.hear(events);
     }
 }
 
@@ -467,7 +364,9 @@ impl Drop for ThreadHome {
 fn tell_slot(shared: &Shared, slot: Slot, topic: &Arc<str>, partition: i32) {
     let mut slots = shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
     slots.insert(slot.0, (Arc::clone(topic), partition));
-    shared.orders.push(Order::Learn(slot.0, Arc::clone(topic), partition));
+    shared
+        .orders
+        .push(Order::Learn(slot.0, Arc::clone(topic), partition));
 }
 
 /// A copy of a message where it was read to.
@@ -476,12 +375,21 @@ fn copy(call: &ThreadCall, index: u32, reads_headers: bool) -> Option<Record> {
     match &call.source {
         Source::Parked(records) => {
             let record = records.get(entry.index as usize)?;
-            Some(Record { slot: entry.slot, tag: entry.tag, attempt: entry.attempt, ..record.clone() })
+            Some(Record {
+                slot: entry.slot,
+                tag: entry.tag,
+                attempt: entry.attempt,
+                ..record.clone()
+            })
         }
         Source::Fetched(batch) => {
             let message = batch.get(entry.index as usize)?;
             let (timestamp_ms, timestamp_type) = timestamp(&message);
-            let headers = if reads_headers { message.headers() } else { Vec::new() };
+            let headers = if reads_headers {
+                message.headers()
+            } else {
+                Vec::new()
+            };
             Some(Record {
                 slot: entry.slot,
                 tag: entry.tag,
@@ -492,7 +400,10 @@ fn copy(call: &ThreadCall, index: u32, reads_headers: bool) -> Option<Record> {
                 timestamp_type: timestamp_type.0,
                 key: message.key().map(Box::from),
                 payload: message.payload().map(Box::from),
-                headers: headers.into_iter().map(|(name, value)| (name.into(), value.map(Box::from))).collect(),
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.map(Box::from)))
+                    .collect(),
             })
         }
     }

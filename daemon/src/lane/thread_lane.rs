@@ -13,8 +13,9 @@ use std::{
 use abi_stable::std_types::{ROption, RSlice};
 use crossbeam_queue::SegQueue;
 use devour_abi::{
-    Call, CallCell, CallHost, ConstructRequest, CutNumber, Failure, FailureKind, HeaderView, Host, HostServices,
-    HostedCall, Instance, LifecycleAnswer, LifecycleCall, LogLevel, MessageView, OwnedMessage, ProduceRecord,
+    Call, CallCell, CallHost, ConstructRequest, CutNumber, Failure, FailureKind, HeaderView, Host,
+    HostServices, HostedCall, Instance, LifecycleAnswer, LifecycleCall, LogLevel, MessageView, OwnedMessage,
+    ProduceRecord,
 };
 
 use super::{
@@ -56,9 +57,21 @@ pub(super) enum Order {
 pub(super) enum Said {
     Up,
     NotBuilt(String),
-    Failed { call: CallNumber, index: u32, failure: Failure },
-    NotBegun { call: CallNumber, first: u32, count: u32 },
-    Returned { call: CallNumber, finished: u32, broken: Option<Failure> },
+    Failed {
+        call: CallNumber,
+        index: u32,
+        failure: Failure,
+    },
+    NotBegun {
+        call: CallNumber,
+        first: u32,
+        count: u32,
+    },
+    Returned {
+        call: CallNumber,
+        finished: u32,
+        broken: Option<Failure>,
+    },
     Lifecycle(Result<LifecycleAnswer, Failure>),
     /// Its last word: the instance is dropped.
     Ended,
@@ -126,7 +139,9 @@ impl Drop for SaysEnded {
 /// The body of the thread.
 pub(super) fn run(parts: ThreadParts) {
     let _ended = SaysEnded(Arc::clone(&parts.shared));
-    let Some(mut lane) = Lane::build(parts) else { return };
+    let Some(mut lane) = Lane::build(parts) else {
+        return;
+    };
     while !lane.shared.end.load(Ordering::Acquire) {
         let goes_on = match lane.shared.orders.pop() {
             None => {
@@ -162,21 +177,43 @@ impl Shared {
 
 impl Lane {
     fn build(parts: ThreadParts) -> Option<Self> {
-        let ThreadParts { route, library, symbol, construct, hold_on_reject, voice, shared } = parts;
-        let services =
-            Services { route, voice, shared: Arc::clone(&shared), settings: construct.settings.to_string() };
-        let built = crate::plugin::open_copy(&library, &symbol).map_err(|error| error.to_string()).and_then(|module| {
-            let host = Host::new(Arc::new(services));
-            module.construct_instance(&construct, host).map_err(|failure| match failure.kind {
-                FailureKind::PANIC => format!("its constructor panicked: {}", failure.message),
-                _ => format!("its constructor failed: {}", failure.message),
-            })
-        });
+        let ThreadParts {
+            route,
+            library,
+            symbol,
+            construct,
+            hold_on_reject,
+            voice,
+            shared,
+        } = parts;
+        let services = Services {
+            route,
+            voice,
+            shared: Arc::clone(&shared),
+            settings: construct.settings.to_string(),
+        };
+        let built = crate::plugin::open_copy(&library, &symbol)
+            .map_err(|error| error.to_string())
+            .and_then(|module| {
+                let host = Host::new(Arc::new(services));
+                module
+                    .construct_instance(&construct, host)
+                    .map_err(|failure| match failure.kind {
+                        FailureKind::PANIC => format!("its constructor panicked: {}", failure.message),
+                        _ => format!("its constructor failed: {}", failure.message),
+                    })
+            });
         match built {
             Ok(instance) => {
                 shared.say(Said::Up);
                 let instance = Some(instance);
-                Some(Self { hold_on_reject, shared, names: Names::default(), views: Vec::new(), instance })
+                Some(Self {
+                    hold_on_reject,
+                    shared,
+                    names: Names::default(),
+                    views: Vec::new(),
+                    instance,
+                })
             }
             Err(why) => {
                 shared.say(Said::NotBuilt(why));
@@ -187,10 +224,16 @@ impl Lane {
 
     /// Whether the instance may be used again.
     fn digest(&mut self, call: Arc<ThreadCall>) -> bool {
-        let Some(instance) = &mut self.instance else { return false };
+        let Some(instance) = &mut self.instance else {
+            return false;
+        };
         let mut views = views::recycle(std::mem::take(&mut self.views));
         call.views(&self.names, &mut views);
-        let hosted = Hosted { shared: &self.shared, call: &call, parsed: OnceCell::new() };
+        let hosted = Hosted {
+            shared: &self.shared,
+            call: &call,
+            parsed: OnceCell::new(),
+        };
         let batch = Call {
             number: call.number,
             messages: RSlice::from_slice(&views),
@@ -202,7 +245,10 @@ impl Lane {
             host: CallHost::new(&hosted),
             more: ROption::RNone,
         };
-        let place = Place { shared: Arc::clone(&self.shared), call: Arc::clone(&call) };
+        let place = Place {
+            shared: Arc::clone(&self.shared),
+            call: Arc::clone(&call),
+        };
         let current = Current::enter(Rc::new(place));
         let returned = instance.digest(&batch);
         drop(current);
@@ -213,12 +259,18 @@ impl Lane {
         drop(call);
         let broken = returned.broken.into_option();
         let goes_on = broken.is_none();
-        self.shared.say(Said::Returned { call: number, finished: returned.finished, broken });
+        self.shared.say(Said::Returned {
+            call: number,
+            finished: returned.finished,
+            broken,
+        });
         goes_on
     }
 
     fn step(&mut self, step: &LifecycleCall) -> bool {
-        let Some(instance) = &mut self.instance else { return false };
+        let Some(instance) = &mut self.instance else {
+            return false;
+        };
         let mut answer = instance.lifecycle(step);
         if *step == LifecycleCall::Stopped {
             let ended = self.instance.take().map_or(Ok(()), Instance::end);
@@ -298,15 +350,26 @@ impl ThreadCall {
     }
 
     fn headers(&self, index: usize) -> Box<[HeaderView<'_>]> {
-        let Some(entry) = self.entries().get(index) else { return Box::default() };
+        let Some(entry) = self.entries().get(index) else {
+            return Box::default();
+        };
         match &self.source {
             Source::Fetched(batch) => {
                 let headers = batch.get(entry.index as usize).map(|message| message.headers());
-                headers.unwrap_or_default().into_iter().map(|(name, value)| views::header(name, value)).collect()
+                headers
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(name, value)| views::header(name, value))
+                    .collect()
             }
             Source::Parked(records) => {
-                let headers = records.get(entry.index as usize).map_or(&[][..], |record| &record.headers);
-                headers.iter().map(|(name, value)| views::header(name, value.as_deref())).collect()
+                let headers = records
+                    .get(entry.index as usize)
+                    .map_or(&[][..], |record| &record.headers);
+                headers
+                    .iter()
+                    .map(|(name, value)| views::header(name, value.as_deref()))
+                    .collect()
             }
         }
     }
@@ -316,17 +379,29 @@ impl ThreadCall {
 
 impl HostedCall for Hosted<'_> {
     fn failed(&self, index: u32, failure: Failure) {
-        self.shared.say(Said::Failed { call: self.call.number, index, failure });
+        self.shared.say(Said::Failed {
+            call: self.call.number,
+            index,
+            failure,
+        });
     }
 
     fn not_begun(&self, first: u32, count: u32) {
-        self.shared.say(Said::NotBegun { call: self.call.number, first, count });
+        self.shared.say(Said::NotBegun {
+            call: self.call.number,
+            first,
+            count,
+        });
     }
 
     fn headers(&self, index: u32) -> &[HeaderView<'_>] {
         let index = index as usize;
-        let parsed = self.parsed.get_or_init(|| vec![OnceCell::new(); self.call.entries().len()]);
-        parsed.get(index).map_or(&[], |parsed| parsed.get_or_init(|| self.call.headers(index)))
+        let parsed = self
+            .parsed
+            .get_or_init(|| vec![OnceCell::new(); self.call.entries().len()]);
+        parsed
+            .get(index)
+            .map_or(&[], |parsed| parsed.get_or_init(|| self.call.headers(index)))
     }
 
     fn take(&self, _: u32) -> Result<OwnedMessage, String> {
@@ -339,7 +414,11 @@ impl HostedCall for Hosted<'_> {
 impl Locate for Place {
     fn locate(&self) -> Option<(u32, i64)> {
         let at = self.shared.cell.load();
-        let entry = self.call.entries().get(at.index as usize).filter(|_| at.call == self.call.number)?;
+        let entry = self
+            .call
+            .entries()
+            .get(at.index as usize)
+            .filter(|_| at.call == self.call.number)?;
         Some((entry.slot.0, self.call.fields(entry)?.offset))
     }
 }
@@ -354,14 +433,25 @@ impl HostServices for Services {
         }
         let known = current::position().and_then(|(slot, offset)| {
             let slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.get(&slot).map(|(topic, partition)| (Arc::clone(topic), *partition, offset))
+            slots
+                .get(&slot)
+                .map(|(topic, partition)| (Arc::clone(topic), *partition, offset))
         });
         let at = known.as_ref().map(|(topic, partition, offset)| Position {
             topic,
             partition: *partition,
             offset: *offset,
         });
-        self.voice.log(&self.route, &PluginLog { level, target, message, fields, at });
+        self.voice.log(
+            &self.route,
+            &PluginLog {
+                level,
+                target,
+                message,
+                fields,
+                at,
+            },
+        );
     }
 
     fn log_enabled(&self, level: LogLevel) -> bool {

@@ -47,24 +47,28 @@ pub(super) fn of_records<'a>(
 ) -> Result<(), ViewError> {
     views.reserve(count as usize);
     // Messages of one partition mostly follow each other.
-    let mut last = None;
-    for index in 0..count {
-        let (fields, length) = layout::read(bytes).ok_or(ViewError::Broken(index))?;
-        bytes = &bytes[length..];
-        let (topic, partition) = match last {
-            Some((slot, name)) if slot == fields.slot => name,
-            _ => {
-                let name = names.get(fields.slot).ok_or(ViewError::Unknown(index))?;
-                last = Some((fields.slot, name));
-                name
-            }
+    let (mut last, mut name) = (None, ("", -1));
+    let mut wrong = None;
+    // An iterator whose length is known is written without asking at each view whether there is room.
+    views.extend((0..count).map(|index| {
+        let Some((fields, length)) = layout::read(bytes) else {
+            wrong.get_or_insert(ViewError::Broken(index));
+            return view(&Fields::default(), "", -1);
         };
-        views.push(view(&fields, topic, partition));
+        bytes = &bytes[length..];
+        if last != Some(fields.slot) {
+            last = Some(fields.slot);
+            name = names.get(fields.slot).unwrap_or_else(|| {
+                wrong.get_or_insert(ViewError::Unknown(index));
+                ("", -1)
+            });
+        }
         if let Some(headers) = &mut headers {
             headers.push(fields.headers);
         }
-    }
-    Ok(())
+        view(&fields, name.0, name.1)
+    }));
+    wrong.map_or(Ok(()), Err)
 }
 
 #[inline]
@@ -93,17 +97,25 @@ pub(super) fn bytes(bytes: Option<&[u8]>) -> ROption<RSlice<'_, u8>> {
 
 /// Encoded headers as the plugin sees them.
 pub(super) fn of_headers(encoded: &[u8]) -> Box<[HeaderView<'_>]> {
-    Headers::of(encoded).map(|(name, value)| header(name, value)).collect()
+    Headers::of(encoded)
+        .map(|(name, value)| header(name, value))
+        .collect()
 }
 
 pub(super) fn header<'a>(name: &'a str, value: Option<&'a [u8]>) -> HeaderView<'a> {
-    HeaderView { name: RStr::from_str(name), value: bytes(value) }
+    HeaderView {
+        name: RStr::from_str(name),
+        value: bytes(value),
+    }
 }
 
 /// The same vector, empty, for views that live elsewhere: collecting in place keeps the allocation.
 pub(super) fn recycle<'b>(mut views: Vec<MessageView<'_>>) -> Vec<MessageView<'b>> {
     views.clear();
-    views.into_iter().map(|_| -> MessageView<'b> { unreachable!("it was cleared") }).collect()
+    views
+        .into_iter()
+        .map(|_| -> MessageView<'b> { unreachable!("it was cleared") })
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,17 +127,33 @@ mod tests {
     fn records_become_views_and_their_vector_is_kept() {
         let mut names = Names::default();
         names.learn(3, "orders", 7);
-        let fields = Fields { slot: 3, attempt: 2, offset: 40, key: Some(b"k"), payload: None, ..Fields::default() };
+        let fields = Fields {
+            slot: 3,
+            attempt: 2,
+            offset: 40,
+            key: Some(b"k"),
+            payload: None,
+            ..Fields::default()
+        };
         let mut bytes = vec![0; 256];
         let length = layout::write(&mut bytes, &fields);
         let mut views = Vec::with_capacity(100);
         of_records(&bytes, 1, &names, &mut views, None).unwrap();
         let view = views[0];
-        assert_eq!((view.topic.as_str(), view.partition, view.offset, view.attempt), ("orders", 7, 40, 2));
-        assert_eq!((view.key.into_option().unwrap().as_slice(), view.payload), (&b"k"[..], ROption::RNone));
+        assert_eq!(
+            (view.topic.as_str(), view.partition, view.offset, view.attempt),
+            ("orders", 7, 40, 2)
+        );
+        assert_eq!(
+            (view.key.into_option().unwrap().as_slice(), view.payload),
+            (&b"k"[..], ROption::RNone)
+        );
         assert!(of_records(&bytes[..length - 1], 1, &names, &mut views, None).is_err());
         let at = views.as_ptr() as usize;
         let kept = recycle(views);
-        assert_eq!((kept.as_ptr() as usize, kept.capacity() >= 100, kept.len()), (at, true, 0));
+        assert_eq!(
+            (kept.as_ptr() as usize, kept.capacity() >= 100, kept.len()),
+            (at, true, 0)
+        );
     }
 }

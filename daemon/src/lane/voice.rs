@@ -91,7 +91,11 @@ pub struct Durations {
 
 impl Durations {
     pub(super) fn one(nanoseconds: u64) -> Self {
-        Self { count: 1, sum: nanoseconds, max: nanoseconds }
+        Self {
+            count: 1,
+            sum: nanoseconds,
+            max: nanoseconds,
+        }
     }
 
     pub(super) fn add(&mut self, other: Self) {

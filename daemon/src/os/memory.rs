@@ -67,8 +67,10 @@ pub(super) enum Access {
     Write,
 }
 
-const READ_ONLY_SEALS: SealFlags =
-    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
+const READ_ONLY_SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::FUTURE_WRITE)
+    .union(SealFlags::SEAL);
 
 // === impl SharedBytes ===
 
@@ -135,7 +137,9 @@ impl SharedView {
     /// When the seals are missing, it is smaller than `len`, or the kernel refuses.
     pub fn map(fd: BorrowedFd<'_>, len: usize) -> Result<Self, MemoryError> {
         check(fd, len, READ_ONLY_SEALS)?;
-        Ok(Self { map: Mapping::new(fd, len, Access::Read)? })
+        Ok(Self {
+            map: Mapping::new(fd, len, Access::Read)?,
+        })
     }
 
     /// These bytes, `None` if the range is outside. The writer must leave them alone while they are borrowed; a
@@ -169,7 +173,13 @@ impl Mapping {
         let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at null"))?;
         let mapping = Self { start, len };
         // SAFETY: the range is the mapping just made; this advice changes no byte.
-        unsafe { madvise(mapping.start.as_ptr().cast::<c_void>(), len, Advice::LinuxDontDump)? };
+        unsafe {
+            madvise(
+                mapping.start.as_ptr().cast::<c_void>(),
+                len,
+                Advice::LinuxDontDump,
+            )?
+        };
         Ok(mapping)
     }
 
@@ -199,7 +209,10 @@ pub(super) fn check(fd: BorrowedFd<'_>, len: usize, needed: SealFlags) -> Result
     }
     let size = fstat(fd).map_err(io::Error::from)?.st_size.cast_unsigned();
     if size < len as u64 {
-        return Err(MemoryError::Small { found: size, needed: len });
+        return Err(MemoryError::Small {
+            found: size,
+            needed: len,
+        });
     }
     Ok(())
 }
@@ -212,7 +225,9 @@ pub(super) fn check(fd: BorrowedFd<'_>, len: usize, needed: SealFlags) -> Result
 pub fn read_bounded(fd: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<u8>> {
     let size = usize::try_from(fstat(fd)?.st_size).unwrap_or(usize::MAX);
     if size > limit {
-        return Err(io::Error::other(format!("{size} bytes, more than the {limit} allowed")));
+        return Err(io::Error::other(format!(
+            "{size} bytes, more than the {limit} allowed"
+        )));
     }
     let mut bytes = vec![0; size];
     let mut done = 0;
@@ -252,8 +267,14 @@ mod tests {
     #[test]
     fn memory_without_seals_or_of_another_size_is_not_mapped() {
         let unsealed = memfd("test", 4096).unwrap();
-        assert!(matches!(SharedView::map(unsealed.as_fd(), 4096), Err(MemoryError::Unsealed { .. })));
+        assert!(matches!(
+            SharedView::map(unsealed.as_fd(), 4096),
+            Err(MemoryError::Unsealed { .. })
+        ));
         let small = SharedBytes::create("test", 4096).unwrap();
-        assert!(matches!(SharedView::map(small.as_fd(), 4097), Err(MemoryError::Small { .. })));
+        assert!(matches!(
+            SharedView::map(small.as_fd(), 4097),
+            Err(MemoryError::Small { .. })
+        ));
     }
 }

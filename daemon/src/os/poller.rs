@@ -45,7 +45,12 @@ impl Poller {
     /// # Errors
     /// When `fd` is watched already or cannot be.
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(token), interest.flags())?)
+        Ok(epoll::add(
+            &self.0,
+            fd,
+            epoll::EventData::new_u64(token),
+            interest.flags(),
+        )?)
     }
 
     /// Changes what `fd` is watched for.
@@ -53,7 +58,12 @@ impl Poller {
     /// # Errors
     /// When it is not watched.
     pub fn change(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(&self.0, fd, epoll::EventData::new_u64(token), interest.flags())?)
+        Ok(epoll::modify(
+            &self.0,
+            fd,
+            epoll::EventData::new_u64(token),
+            interest.flags(),
+        )?)
     }
 
     /// Watches `fd` no more.

@@ -51,7 +51,13 @@ pub fn no_new_privileges() -> io::Result<()> {
 /// # Errors
 /// Never on Linux.
 pub fn no_core() -> io::Result<()> {
-    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+    Ok(setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?)
 }
 
 /// The soft limit of open descriptors before it was raised.
@@ -64,7 +70,13 @@ static AT_START: OnceLock<Option<u64>> = OnceLock::new();
 pub fn raise_open_files() -> io::Result<(Option<u64>, Option<u64>)> {
     let limit = getrlimit(Resource::Nofile);
     AT_START.get_or_init(|| limit.current);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
     Ok((limit.current, limit.maximum))
 }
 

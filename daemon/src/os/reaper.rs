@@ -42,7 +42,14 @@ impl Reaper {
         let poller = Poller::new()?;
         poller.add(&shared.wake, 0, Interest::Read)?;
         poller.add(&signals, 1, Interest::Read)?;
-        Ok(Self { shared, signals, requests, poller, children: HashMap::new(), spawned: 0 })
+        Ok(Self {
+            shared,
+            signals,
+            requests,
+            poller,
+            children: HashMap::new(),
+            spawned: 0,
+        })
     }
 
     /// Never ends: the parent-death signal of every child hangs on this thread.
@@ -109,7 +116,11 @@ impl Reaper {
             }
             let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             let number = environ.split(|byte| *byte == 0).find_map(|entry| {
-                std::str::from_utf8(entry).ok()?.strip_prefix(&ours)?.parse::<u64>().ok()
+                std::str::from_utf8(entry)
+                    .ok()?
+                    .strip_prefix(&ours)?
+                    .parse::<u64>()
+                    .ok()
             });
             let lives = |number| self.children.values().any(|(other, _)| *other == number);
             if number.is_some_and(|number| !lives(number)) {
@@ -120,11 +131,17 @@ impl Reaper {
 }
 
 fn own_children() -> Vec<u32> {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
     tasks
         .flatten()
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
         .collect()
 }
 
@@ -156,6 +173,10 @@ fn wait(whom: &Whom, options: libc::c_int) -> Option<(u32, Exit)> {
     if pid == 0 {
         return None;
     }
-    let exit = if info.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) };
+    let exit = if info.si_code == libc::CLD_EXITED {
+        Exit::Code(status)
+    } else {
+        Exit::Signal(status)
+    };
     Some((pid.cast_unsigned(), exit))
 }

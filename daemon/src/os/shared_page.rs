@@ -54,7 +54,9 @@ impl SharedPage {
             Writer::Maker => Access::Read,
             Writer::Receiver => Access::Write,
         };
-        Ok(Self { map: Mapping::new(fd, BYTES, access)? })
+        Ok(Self {
+            map: Mapping::new(fd, BYTES, access)?,
+        })
     }
 
     /// A word of the page. Storing to it in a process that may only read the page is a fault: there it is loaded only.

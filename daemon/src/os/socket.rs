@@ -9,8 +9,9 @@ use std::{
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+        socketpair, sockopt,
     },
 };
 
@@ -67,7 +68,12 @@ impl SeqPacket {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, two) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (one, two) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok((Self(one), Self(two)))
     }
 
@@ -89,7 +95,11 @@ impl SeqPacket {
     /// # Errors
     /// Never for a pair.
     pub fn maker(&self) -> io::Result<u32> {
-        Ok(sockopt::socket_peercred(&self.0)?.pid.as_raw_nonzero().get().cast_unsigned())
+        Ok(sockopt::socket_peercred(&self.0)?
+            .pid
+            .as_raw_nonzero()
+            .get()
+            .cast_unsigned())
     }
 
     /// Sends one frame, with descriptors beside it.
@@ -176,9 +186,15 @@ impl SeqPacket {
                 return Err(too_long(room));
             }
             if got.flags.contains(ReturnFlags::CTRUNC) {
-                return Err(io::Error::other(format!("a frame with more than {MAX_FDS} descriptors")));
+                return Err(io::Error::other(format!(
+                    "a frame with more than {MAX_FDS} descriptors"
+                )));
             }
-            return Ok(if got.bytes == 0 { Received::Closed } else { Received::Frame(got.bytes) });
+            return Ok(if got.bytes == 0 {
+                Received::Closed
+            } else {
+                Received::Frame(got.bytes)
+            });
         }
     }
 }
@@ -211,7 +227,10 @@ fn not_received(error: Errno) -> io::Result<Received> {
 }
 
 fn too_long(room: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a frame of more than {room} bytes"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a frame of more than {room} bytes"),
+    )
 }
 
 #[cfg(test)]
@@ -224,15 +243,24 @@ mod tests {
     fn frames_arrive_whole_with_their_descriptors() {
         let (one, two) = SeqPacket::pair().unwrap();
         let event = EventFd::new().unwrap();
-        assert_eq!(one.send(b"hello", &[event.as_fd()], Wait::No).unwrap(), Sent::Done);
+        assert_eq!(
+            one.send(b"hello", &[event.as_fd()], Wait::No).unwrap(),
+            Sent::Done
+        );
         assert_eq!(one.send(&vec![7; MAX_FRAME], &[], Wait::No).unwrap(), Sent::Done);
         assert!(one.send(&vec![7; MAX_FRAME + 1], &[], Wait::No).is_err());
         let (mut buffer, mut fds) = (vec![0; MAX_FRAME], Vec::new());
-        assert_eq!(two.receive_with_fds(&mut buffer, &mut fds, Wait::No).unwrap(), Received::Frame(5));
+        assert_eq!(
+            two.receive_with_fds(&mut buffer, &mut fds, Wait::No).unwrap(),
+            Received::Frame(5)
+        );
         assert_eq!((&buffer[..5], fds.len()), (&b"hello"[..], 1));
         rustix::io::write(&fds[0], &1u64.to_ne_bytes()).unwrap();
         assert_eq!(event.drain(), 1);
-        assert_eq!(two.receive(&mut buffer, Wait::No).unwrap(), Received::Frame(MAX_FRAME));
+        assert_eq!(
+            two.receive(&mut buffer, Wait::No).unwrap(),
+            Received::Frame(MAX_FRAME)
+        );
         assert_eq!(two.receive(&mut buffer, Wait::No).unwrap(), Received::Nothing);
         assert_eq!(two.maker().unwrap(), std::process::id());
         drop(one);
@@ -261,7 +289,10 @@ mod tests {
         }
         assert!(sent > 100);
         assert!(two.receive(&mut [0; 15], Wait::No).is_err());
-        assert!(two.receive_with_fds(&mut [0; 15], &mut Vec::new(), Wait::No).is_err());
+        assert!(
+            two.receive_with_fds(&mut [0; 15], &mut Vec::new(), Wait::No)
+                .is_err()
+        );
     }
 
     #[test]

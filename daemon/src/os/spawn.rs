@@ -107,7 +107,9 @@ impl Spawner {
             adopts: AtomicBool::new(false),
         });
         let mut reaper = Reaper::new(Arc::clone(&shared), read, incoming)?;
-        std::thread::Builder::new().name("spawner".into()).spawn(move || reaper.run())?;
+        std::thread::Builder::new()
+            .name("spawner".into())
+            .spawn(move || reaper.run())?;
         Ok(SPAWNER.get_or_init(|| Self { shared }).clone())
     }
 
@@ -130,8 +132,14 @@ impl Spawner {
     pub fn spawn(&self, launch: Launch) -> io::Result<Child> {
         let (reply, answer) = mpsc::sync_channel(1);
         let gone = |_| io::Error::other("the spawning thread has ended");
-        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.send(Request { launch, reply }).map_err(|_| gone(mpsc::RecvError))?;
+        let requests = self
+            .shared
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        requests
+            .send(Request { launch, reply })
+            .map_err(|_| gone(mpsc::RecvError))?;
         drop(requests);
         self.shared.wake.signal();
         answer.recv().map_err(gone)?
@@ -144,7 +152,10 @@ impl Request {
     /// Spawns, and tells the result after `register` has heard of the child.
     pub(super) fn serve(self, mark: &str, register: impl FnOnce(u32, &Arc<Fate>)) {
         let child = spawn(self.launch, mark).and_then(|pid| {
-            let fate = Arc::new(Fate { exit: Mutex::new(None), reaped: EventFd::new()? });
+            let fate = Arc::new(Fate {
+                exit: Mutex::new(None),
+                reaped: EventFd::new()?,
+            });
             register(pid, &fate);
             Ok(Child { pid, fate })
         });

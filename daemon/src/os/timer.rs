@@ -51,7 +51,10 @@ impl Timer {
     }
 
     fn set(&self, period: Duration, first: Duration) {
-        let spec = Itimerspec { it_interval: timespec(period), it_value: timespec(first) };
+        let spec = Itimerspec {
+            it_interval: timespec(period),
+            it_value: timespec(first),
+        };
         timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &spec)
             .expect("an own timer is set to a time in range");
     }

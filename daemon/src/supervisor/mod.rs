@@ -9,11 +9,13 @@ use std::{
 
 use tokio::sync::mpsc;
 
+pub mod membership;
 pub mod plan;
 pub mod reload;
 pub mod restart;
 pub mod route;
 
+use membership::MemberLock;
 use plan::{Plan, PlanFinding, Planner};
 use reload::{Change, diff};
 use route::{AfterEnd, Due, State, Supervised};
@@ -151,12 +153,20 @@ impl Supervisor {
     }
 
     fn is_over(&self) -> bool {
-        let all_ended = self.routes.values().all(|route| route.worker.is_none() && route.due.is_none());
+        let all_ended = self
+            .routes
+            .values()
+            .all(|route| route.worker.is_none() && route.due.is_none());
         (self.stopping.is_some() || self.ends_with_routes) && all_ended
     }
 
     fn next_due(&self) -> Instant {
-        let soonest = self.routes.values().filter_map(|route| route.due).map(|(at, _)| at).min();
+        let soonest = self
+            .routes
+            .values()
+            .filter_map(|route| route.due)
+            .map(|(at, _)| at)
+            .min();
         let idle = Instant::now() + Duration::from_secs(10);
         soonest.map_or(idle, |at| at.min(idle))
     }
@@ -181,15 +191,37 @@ impl Supervisor {
         self.routes.insert(name, route);
     }
 
-    fn start_worker(&self, route: &mut Supervised, now: Instant) {
+    fn start_worker(&mut self, route: &mut Supervised, now: Instant) {
+        if let Some(member) = route.plan.worker.properties.get("group.instance.id")
+            && route.lock.is_none()
+        {
+            match MemberLock::take(&self.settings.state_dir, member) {
+                Ok(lock) => route.lock = Some(lock),
+                Err(error) => {
+                    tracing::error!(route = %route.plan.route.name, %error, "route cannot run");
+                    route.last_error = Some(error.to_string());
+                    self.failed = true;
+                    route.enter(State::Failed, now);
+                    return;
+                }
+            }
+        }
         route.incarnation += 1;
         route.worker_since = now;
         route.plugin_up = false;
         route.partitions = None;
-        let (name, incarnation, tell) = (route.plan.route.name.clone(), route.incarnation, self.tell.clone());
+        let (name, incarnation, tell) = (
+            route.plan.route.name.clone(),
+            route.incarnation,
+            self.tell.clone(),
+        );
         let listener = std::sync::Arc::new(move |event| {
             // Nobody listens any more only when the daemon is ending at once.
-            let _ = tell.send(Told { route: name.clone(), incarnation, event });
+            let _ = tell.send(Told {
+                route: name.clone(),
+                incarnation,
+                event,
+            });
         });
         match WorkerHandle::start(route.plan.worker.clone(), listener) {
             Ok(worker) => {
@@ -206,9 +238,18 @@ impl Supervisor {
         }
     }
 
-    fn hear(&mut self, Told { route: name, incarnation, event }: Told) {
+    fn hear(
+        &mut self,
+        Told {
+            route: name,
+            incarnation,
+            event,
+        }: Told,
+    ) {
         let now = Instant::now();
-        let Some(mut route) = self.routes.remove(&name) else { return };
+        let Some(mut route) = self.routes.remove(&name) else {
+            return;
+        };
         if route.incarnation != incarnation {
             self.routes.insert(name, route);
             return;
@@ -267,6 +308,8 @@ impl Supervisor {
             }
             AfterEnd::Replaced(plan) if self.stopping.is_none() => {
                 route.enter(State::Stopped, now);
+                // The member's lock is free before its successor takes it.
+                drop(route);
                 self.add(*plan, now);
                 return None;
             }
@@ -275,7 +318,9 @@ impl Supervisor {
         match ended {
             Ended::Drained | Ended::Left { .. } | Ended::Idle => route.enter(State::Stopped, now),
             Ended::ClientFailed(error) | Ended::Panicked(error) => {
-                let wait = route.client_restarts.failed(now.saturating_duration_since(route.worker_since), chance());
+                let wait = route
+                    .client_restarts
+                    .failed(now.saturating_duration_since(route.worker_since), chance());
                 tracing::error!(route = %name, error, restart_in_ms = wait.as_millis() as u64,
                     restarts = route.client_restarts.total(), "client failed; a new one is made");
                 route.last_error = Some(error);
@@ -300,7 +345,9 @@ impl Supervisor {
         let now = Instant::now();
         let mut routes = std::mem::take(&mut self.routes);
         for route in routes.values_mut() {
-            let Some((_, due)) = route.due.take_if(|(at, _)| *at <= now) else { continue };
+            let Some((_, due)) = route.due.take_if(|(at, _)| *at <= now) else {
+                continue;
+            };
             match (due, &route.worker) {
                 (Due::Plugin, Some(worker)) => worker.tell(Command::StartPlugin),
                 (Due::Plugin, None) => {}
@@ -316,7 +363,11 @@ impl Supervisor {
     fn stop(&mut self) {
         let now = Instant::now();
         let deadline = now + self.settings.shutdown_timeout;
-        tracing::info!(routes = self.routes.len(), timeout_ms = self.settings.shutdown_timeout.as_millis() as u64, "stopping");
+        tracing::info!(
+            routes = self.routes.len(),
+            timeout_ms = self.settings.shutdown_timeout.as_millis() as u64,
+            "stopping"
+        );
         self.systemd.stopping();
         self.stopping = Some(deadline);
         for route in self.routes.values_mut() {
@@ -361,7 +412,11 @@ impl Supervisor {
                 Err(findings) => refused.push((route.name.clone(), findings)),
             }
         }
-        if refused.is_empty() { Ok(plans) } else { Err(refused) }
+        if refused.is_empty() {
+            Ok(plans)
+        } else {
+            Err(refused)
+        }
     }
 
     fn apply(&mut self, settings: Settings, mut plans: BTreeMap<RouteName, Plan>, now: Instant) {
@@ -392,7 +447,8 @@ impl Supervisor {
                 (Change::Added | Change::Restarted, Some(plan)) => match self.routes.get_mut(name) {
                     Some(route) if route.worker.is_some() => {
                         // Another group, topic or client: the old member leaves, or its partitions wait for it.
-                        let leave = route.plan.worker.properties.get("group.id") != plan.worker.properties.get("group.id");
+                        let leave = route.plan.worker.properties.get("group.id")
+                            != plan.worker.properties.get("group.id");
                         route.then = AfterEnd::Replaced(Box::new(plan));
                         stop_route(route, deadline, leave, now);
                     }
@@ -404,7 +460,8 @@ impl Supervisor {
                 (Change::Added | Change::Restarted, None) => {}
             }
         }
-        self.routes.retain(|_, route| !(route.worker.is_none() && matches!(route.then, AfterEnd::Forgotten)));
+        self.routes
+            .retain(|_, route| !(route.worker.is_none() && matches!(route.then, AfterEnd::Forgotten)));
         let count = |wanted: Change| changes.values().filter(|change| **change == wanted).count();
         tracing::info!(
             kept = count(Change::Kept),
@@ -446,7 +503,11 @@ impl Supervisor {
     /// Tells systemd what is so: ready once every route has its first outcome.
     fn announce(&mut self) {
         let counted = |state: State| self.routes.values().filter(|route| route.state == state).count();
-        let starting = self.routes.values().filter(|route| route.state == State::Starting && !waits_for_kafka(route)).count();
+        let starting = self
+            .routes
+            .values()
+            .filter(|route| route.state == State::Starting && !waits_for_kafka(route))
+            .count();
         if !self.ready && starting == 0 && self.stopping.is_none() {
             self.ready = true;
             tracing::info!(routes = self.routes.len(), "ready");

@@ -1,11 +1,7 @@
 //! From a route's settings and its plugin's descriptor to what a worker runs. Everything that can be wrong is found
 //! here, before anything is started or stopped.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
 
@@ -15,8 +11,8 @@ use crate::{
     os::Spawner,
     plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
     settings::{
-        ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Route, Settings, Then, Tombstones,
-        Topics,
+        ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Route, Settings, Then,
+        Tombstones, Topics,
     },
     worker::{CommitPolicy, ResetTo, WorkerConfig},
 };
@@ -77,13 +73,26 @@ impl Planner {
     /// Everything that is wrong with it.
     pub fn plan(&self, settings: &Settings, route: &Route, first: bool) -> Result<Plan, Vec<PlanFinding>> {
         let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
-        let checked = check_route(RouteAsk::from(route), dirs, &self.store, checks, &self.prober, PROBE_TIMEOUT);
-        let Checked { library, probe } = checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect::<Vec<_>>())?;
+        let checked = check_route(
+            RouteAsk::from(route),
+            dirs,
+            &self.store,
+            checks,
+            &self.prober,
+            PROBE_TIMEOUT,
+        );
+        let Checked { library, probe } =
+            checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect::<Vec<_>>())?;
         let descriptor = probe.descriptor;
         let choices = choices(route, &descriptor)?;
         let properties = client_properties(settings, route, &choices)?;
         let worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
-        Ok(Plan { route: route.clone(), library, descriptor, worker })
+        Ok(Plan {
+            route: route.clone(),
+            library,
+            descriptor,
+            worker,
+        })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -101,7 +110,10 @@ impl Planner {
         let millis = Duration::from_millis;
         let latest = config.auto_offset_reset == Some(OffsetReset::Latest);
         let reset = config.reset_offset_on_start == Some(true) && first;
-        let idle = config.consumer_timeout_ms.and_then(|ms| u64::try_from(ms).ok()).map(millis);
+        let idle = config
+            .consumer_timeout_ms
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(millis);
         let max_poll_interval = millis(properties.max_poll_interval_ms());
         WorkerConfig {
             route: route.name.clone(),
@@ -121,7 +133,11 @@ impl Planner {
             lifecycle_timeout: route.lifecycle_timeout,
             drain_timeout: route.drain_timeout,
             has_group: config.consumer_group.is_some(),
-            without_offset: if latest { StartOffset::End } else { StartOffset::Beginning },
+            without_offset: if latest {
+                StartOffset::End
+            } else {
+                StartOffset::Beginning
+            },
             keeps_offsets: descriptor.keeps_offsets,
             reset_to: reset.then_some(if latest { ResetTo::End } else { ResetTo::Beginning }),
             idle_limit: idle,
@@ -160,12 +176,19 @@ impl Planner {
 fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFinding>> {
     let mut findings = Vec::new();
     let mut finding = |key: &str, message: String| {
-        let key = if key.is_empty() { Vec::new() } else { vec![key.to_owned()] };
+        let key = if key.is_empty() {
+            Vec::new()
+        } else {
+            vec![key.to_owned()]
+        };
         findings.push(PlanFinding { key, message });
     };
     let plugin_config = ConsumerConfig::from_plugin(&descriptor.config).unwrap_or_else(|errors| {
         let errors = errors.join("; ");
-        finding("path", format!("the plugin's own `config` attribute is wrong: {errors}"));
+        finding(
+            "path",
+            format!("the plugin's own `config` attribute is wrong: {errors}"),
+        );
         ConsumerConfig::default()
     });
     let config = route.config.over(&plugin_config);
@@ -176,25 +199,50 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
         (None, None) => Vec::new(),
     };
     if topics.is_empty() {
-        finding("", format!("neither the route nor `{}` names a topic: add `topic:`", route.symbol));
+        finding(
+            "",
+            format!(
+                "neither the route nor `{}` names a topic: add `topic:`",
+                route.symbol
+            ),
+        );
     }
     let declared = descriptor.consumer_type.map(|kind| match kind {
         devour_abi::ConsumerType::BalancedConsumer => ConsumerType::Balanced,
         devour_abi::ConsumerType::SimpleConsumer => ConsumerType::Simple,
     });
     // The seed's own default: a group where one is named, every partition otherwise.
-    let by_group = if config.consumer_group.is_some() { ConsumerType::Balanced } else { ConsumerType::Simple };
+    let by_group = if config.consumer_group.is_some() {
+        ConsumerType::Balanced
+    } else {
+        ConsumerType::Simple
+    };
     let consumer_type = route.consumer_type.or(declared).unwrap_or(by_group);
     if consumer_type == ConsumerType::Balanced && config.consumer_group.is_none() {
         let message = "a balanced_consumer needs `config: { consumer_group: NAME }`: the group shares the partitions out";
         finding("consumer_type", message.to_owned());
     }
     if descriptor.isolation == IsolationDemand::Process && route.isolation == Isolation::Thread {
-        finding("isolation", format!("`{}` demands a process of its own: `isolation: process`", route.symbol));
+        finding(
+            "isolation",
+            format!(
+                "`{}` demands a process of its own: `isolation: process`",
+                route.symbol
+            ),
+        );
     }
-    for (declared, what) in [(descriptor.asynchronous, "an async consumer"), (descriptor.buffering, "a buffering consumer")] {
+    for (declared, what) in [
+        (descriptor.asynchronous, "an async consumer"),
+        (descriptor.buffering, "a buffering consumer"),
+    ] {
         if declared {
-            finding("symbol", format!("`{}` is {what}, which is not available in this version of devourd", route.symbol));
+            finding(
+                "symbol",
+                format!(
+                    "`{}` is {what}, which is not available in this version of devourd",
+                    route.symbol
+                ),
+            );
         }
     }
     let digest = match &route.digest_name {
@@ -206,14 +254,27 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
             let mut digest = digest.clone();
             // The whole message has its headers: what the route chose may see more than the default would.
             digest.reads_headers |= route.dump == Some(DumpMode::Object);
-            Ok(Choices { topics, consumer_type, config, digest })
+            Ok(Choices {
+                topics,
+                consumer_type,
+                config,
+                digest,
+            })
         }
         Some(_) => Err(findings),
         None => {
-            let names: Vec<&str> = descriptor.digests.iter().map(|digest| digest.name.as_str()).collect();
+            let names: Vec<&str> = descriptor
+                .digests
+                .iter()
+                .map(|digest| digest.name.as_str())
+                .collect();
             findings.push(PlanFinding {
                 key: vec!["digest_name".to_owned()],
-                message: format!("`{}` has no such digest; it has {}", route.symbol, names.join(", ")),
+                message: format!(
+                    "`{}` has no such digest; it has {}",
+                    route.symbol,
+                    names.join(", ")
+                ),
             });
             Err(findings)
         }
@@ -221,30 +282,55 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
 }
 
 /// The client's properties, checked by librdkafka itself.
-fn client_properties(settings: &Settings, route: &Route, choices: &Choices) -> Result<ClientProperties, Vec<PlanFinding>> {
+fn client_properties(
+    settings: &Settings,
+    route: &Route,
+    choices: &Choices,
+) -> Result<ClientProperties, Vec<PlanFinding>> {
     let own_id = route.cluster.librdkafka.contains_key("group.instance.id");
-    let is_static = route.membership == Membership::Static && choices.consumer_type == ConsumerType::Balanced && !own_id;
+    let is_static =
+        route.membership == Membership::Static && choices.consumer_type == ConsumerType::Balanced && !own_id;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let file = settings.file.canonicalize().unwrap_or_else(|_| settings.file.clone());
+    let file = settings
+        .file
+        .canonicalize()
+        .unwrap_or_else(|_| settings.file.clone());
     let id = is_static.then(|| kafka::group_instance_id(&host, &file, route.name.as_str()));
-    let properties =
-        kafka::consumer_properties(&route.cluster, choices.consumer_type, &choices.config, &route.name, id);
-    let told = |findings: Vec<kafka::PropertyFinding>| findings.into_iter().map(PlanFinding::from).collect::<Vec<_>>();
+    let properties = kafka::consumer_properties(
+        &route.cluster,
+        choices.consumer_type,
+        &choices.config,
+        &route.name,
+        id,
+    );
+    let told = |findings: Vec<kafka::PropertyFinding>| {
+        findings.into_iter().map(PlanFinding::from).collect::<Vec<_>>()
+    };
     let properties = properties.map_err(told)?;
     let mut findings = kafka::check(&properties);
     findings.extend(kafka::check_topics(&properties, &choices.topics));
-    if findings.is_empty() { Ok(properties) } else { Err(told(findings)) }
+    if findings.is_empty() {
+        Ok(properties)
+    } else {
+        Err(told(findings))
+    }
 }
 
 impl From<RouteFinding> for PlanFinding {
     fn from(found: RouteFinding) -> Self {
-        Self { key: found.key, message: found.text }
+        Self {
+            key: found.key,
+            message: found.text,
+        }
     }
 }
 
 impl From<kafka::PropertyFinding> for PlanFinding {
     fn from(found: kafka::PropertyFinding) -> Self {
-        Self { key: found.key.split('.').map(str::to_owned).collect(), message: found.message }
+        Self {
+            key: found.key.split('.').map(str::to_owned).collect(),
+            message: found.message,
+        }
     }
 }
 
@@ -254,10 +340,4 @@ fn dump_mode(mode: DumpMode) -> devour_abi::DumpMode {
         DumpMode::Object => devour_abi::DumpMode::Object,
         DumpMode::Json => devour_abi::DumpMode::Json,
     }
-}
-
-/// The place where two daemons on one host would meet: one lock per static member.
-#[must_use]
-pub fn lock_file(state_dir: &Path, member: &str) -> PathBuf {
-    state_dir.join("locks").join(format!("{member}.lock"))
 }

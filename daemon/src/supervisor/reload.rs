@@ -36,9 +36,15 @@ impl Version for Plan {
 
 /// Compares what runs with what shall run.
 #[must_use]
-pub fn diff<V: Version>(runs: &BTreeMap<RouteName, V>, shall: &BTreeMap<RouteName, V>) -> BTreeMap<RouteName, Change> {
-    let mut changes: BTreeMap<RouteName, Change> =
-        runs.keys().filter(|name| !shall.contains_key(*name)).map(|name| (name.clone(), Change::Removed)).collect();
+pub fn diff<V: Version>(
+    runs: &BTreeMap<RouteName, V>,
+    shall: &BTreeMap<RouteName, V>,
+) -> BTreeMap<RouteName, Change> {
+    let mut changes: BTreeMap<RouteName, Change> = runs
+        .keys()
+        .filter(|name| !shall.contains_key(*name))
+        .map(|name| (name.clone(), Change::Removed))
+        .collect();
     for (name, new) in shall {
         let change = match runs.get(name) {
             None => Change::Added,
@@ -65,7 +71,10 @@ mod tests {
 
     fn routes() -> impl Strategy<Value = BTreeMap<RouteName, u8>> {
         proptest::collection::btree_map(0_u8..8, 0_u8..3, 0..8).prop_map(|routes| {
-            routes.into_iter().map(|(name, version)| (format!("r{name}").parse().unwrap(), version)).collect()
+            routes
+                .into_iter()
+                .map(|(name, version)| (format!("r{name}").parse().unwrap(), version))
+                .collect()
         })
     }
 

@@ -23,13 +23,23 @@ impl Restarts {
     /// A plugin: its first restart is immediate.
     #[must_use]
     pub fn of_plugin(policy: Backoff) -> Self {
-        Self { policy, first_at_once: true, in_a_row: 0, total: 0 }
+        Self {
+            policy,
+            first_at_once: true,
+            in_a_row: 0,
+            total: 0,
+        }
     }
 
     /// A Kafka client: a new one asks the brokers for much, so even the first waits.
     #[must_use]
     pub fn of_client(policy: Backoff) -> Self {
-        Self { policy, first_at_once: false, in_a_row: 0, total: 0 }
+        Self {
+            policy,
+            first_at_once: false,
+            in_a_row: 0,
+            total: 0,
+        }
     }
 
     /// It failed after it had run for `lived`: how long to wait before it is started again. `chance` is 0 to 1.
@@ -62,12 +72,17 @@ mod tests {
 
     use super::*;
 
-    const POLICY: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+    const POLICY: Backoff = Backoff {
+        initial: Duration::from_secs(1),
+        max: Duration::from_secs(60),
+    };
 
     #[test]
     fn the_first_restart_is_immediate_and_the_next_ones_double() {
         let mut restarts = Restarts::of_plugin(POLICY);
-        let waits: Vec<u64> = (0..9).map(|_| restarts.failed(Duration::ZERO, 1.0).as_secs()).collect();
+        let waits: Vec<u64> = (0..9)
+            .map(|_| restarts.failed(Duration::ZERO, 1.0).as_secs())
+            .collect();
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(restarts.total(), 9);
     }

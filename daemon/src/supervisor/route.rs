@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{plan::Plan, restart::Restarts};
+use super::{membership::MemberLock, plan::Plan, restart::Restarts};
 use crate::worker::WorkerHandle;
 
 /// Where a route is in its life.
@@ -53,6 +53,8 @@ pub struct Supervised {
     pub partitions: Option<usize>,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// Nobody else on this host is its static member.
+    pub lock: Option<MemberLock>,
     /// What happens when the worker has ended.
     pub then: AfterEnd,
 }
@@ -114,6 +116,7 @@ impl Supervised {
             pid: None,
             partitions: None,
             last_error: None,
+            lock: None,
             then: AfterEnd::default(),
         }
     }

@@ -21,8 +21,10 @@ impl Rebalance for Engine {
     }
 
     fn revoked(&mut self, client: &Consumer, partitions: Vec<TopicPartition>, why: Revocation) {
-        let slots: Vec<Slot> =
-            partitions.iter().filter_map(|at| self.partitions.find(&at.topic, at.partition)).collect();
+        let slots: Vec<Slot> = partitions
+            .iter()
+            .filter_map(|at| self.partitions.find(&at.topic, at.partition))
+            .collect();
         tracing::info!(route = %self.config.route, partitions = names(&partitions), lost = why == Revocation::Lost,
             "partitions revoked");
         if !slots.is_empty() {
@@ -60,7 +62,11 @@ impl Engine {
                 (None, None) if self.committer_reads() => StartOffset::Committed,
                 (None, None) => self.config.without_offset,
             };
-            starts.push(Start { partition: at.clone(), offset: start, leader_epoch: *leader_epoch });
+            starts.push(Start {
+                partition: at.clone(),
+                offset: start,
+                leader_epoch: *leader_epoch,
+            });
         }
         if self.is_up() && !slots.is_empty() {
             self.step_assigned(slots.clone());
@@ -90,7 +96,11 @@ impl Engine {
     }
 
     /// What the group has for each partition; unknown where there is no group or no answer (librdkafka asks again).
-    fn committed_offsets(&self, client: &Consumer, partitions: &[TopicPartition]) -> Vec<(Option<i64>, Option<i32>)> {
+    fn committed_offsets(
+        &self,
+        client: &Consumer,
+        partitions: &[TopicPartition],
+    ) -> Vec<(Option<i64>, Option<i32>)> {
         let unknown = vec![(None, None); partitions.len()];
         if !self.committer_reads() || partitions.is_empty() {
             return unknown;
@@ -99,7 +109,9 @@ impl Engine {
             Ok(committed) => partitions
                 .iter()
                 .map(|at| {
-                    let entry = committed.iter().find(|entry| entry.partition == *at && entry.error.is_ok());
+                    let entry = committed
+                        .iter()
+                        .find(|entry| entry.partition == *at && entry.error.is_ok());
                     entry.map_or((None, None), |entry| (entry.offset, entry.leader_epoch))
                 })
                 .collect(),
@@ -125,7 +137,11 @@ impl Engine {
                 continue;
             }
             // What is in hand of it is dropped: a new slot fences its outcomes.
-            let (topic, number, committed) = (Arc::clone(&partition.topic), partition.number, partition.committed);
+            let (topic, number, committed) = (
+                Arc::clone(&partition.topic),
+                partition.number,
+                partition.committed,
+            );
             self.drop_outgoing(&[slot]);
             self.partitions.revoke(slot);
             let slot = self.partitions.assign(&topic, number, committed, Some(offset));
@@ -146,13 +162,17 @@ impl Engine {
     pub(super) fn give_up(&mut self, client: &Consumer, slots: &[Slot], why: Revocation) {
         let deadline = Instant::now() + self.config.drain_timeout;
         self.drop_outgoing(slots);
-        self.drain(deadline);
-        if matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) {
+        if !self.stuck {
+            self.drain(deadline);
+        }
+        if !self.stuck && matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) {
             let partitions = self.describe(slots);
             let lost = why == Revocation::Lost;
             self.step("revoked", LifecycleCall::Revoked { partitions, lost }, Vec::new());
             let deadline = Instant::now() + self.config.lifecycle_timeout;
-            self.pump_until(deadline, |engine| engine.steps.is_empty() || engine.plugin == Plugin::Down);
+            self.pump_until(deadline, |engine| {
+                engine.steps.is_empty() || engine.plugin == Plugin::Down
+            });
         }
         if why == Revocation::Ordered {
             self.commit_now(client, slots, Instant::now() + self.config.commit.timeout);
@@ -169,7 +189,9 @@ impl Engine {
         if !self.pump_until(deadline, empty) {
             let blocked_by = self.blocked_by();
             tracing::error!(route = %self.config.route, blocked_by, "the plugin did not give back its messages in time; it is ended");
-            self.home.end(DownCause::Deadline(format!("it did not give back its messages in time: {blocked_by}")));
+            self.home.end(DownCause::Deadline(format!(
+                "it did not give back its messages in time: {blocked_by}"
+            )));
             let grace = Instant::now() + std::time::Duration::from_secs(5);
             self.pump_until(grace, |engine| !engine.is_up());
         }
@@ -180,31 +202,45 @@ impl Engine {
     /// Calls that are ready and hold messages of `slots` go without them.
     fn drop_outgoing(&mut self, slots: &[Slot]) {
         for outgoing in &mut self.outgoing {
-            let keep: Vec<bool> = outgoing.items.iter().map(|item| !slots.contains(&item.slot)).collect();
+            let keep: Vec<bool> = outgoing
+                .items
+                .iter()
+                .map(|item| !slots.contains(&item.slot))
+                .collect();
             for item in outgoing.items.iter().filter(|item| slots.contains(&item.slot)) {
                 self.partitions.get_mut(item.slot).in_hand -= 1;
             }
             let mut kept = keep.iter();
             outgoing.items.retain(|_| kept.next().is_some_and(|keep| *keep));
             let mut kept = keep.iter();
-            outgoing.handout.entries.retain(|_| kept.next().is_some_and(|keep| *keep));
+            outgoing
+                .handout
+                .entries
+                .retain(|_| kept.next().is_some_and(|keep| *keep));
         }
         self.outgoing.retain(|outgoing| !outgoing.items.is_empty());
     }
 }
 
 /// The simple consumer: all partitions of its topics, found by asking.
-pub(super) fn all_partitions(client: &Consumer, topics: &[String], exclude_internal: bool) -> Result<Vec<TopicPartition>, crate::kafka::ClientError> {
+pub(super) fn all_partitions(
+    client: &Consumer,
+    topics: &[String],
+    exclude_internal: bool,
+) -> Result<Vec<TopicPartition>, crate::kafka::ClientError> {
     let timeout = std::time::Duration::from_secs(5);
-    let (patterns, names): (Vec<&String>, Vec<&String>) = topics.iter().partition(|topic| crate::kafka::is_pattern(topic));
+    let (patterns, names): (Vec<&String>, Vec<&String>) =
+        topics.iter().partition(|topic| crate::kafka::is_pattern(topic));
     let mut found = Vec::new();
     if !names.is_empty() {
         let names: Vec<String> = names.into_iter().cloned().collect();
         found.extend(client.topics(&names, timeout)?);
     }
     if !patterns.is_empty() {
-        let patterns: Vec<crate::kafka::TopicPattern> =
-            patterns.iter().filter_map(|pattern| crate::kafka::TopicPattern::new(pattern).ok()).collect();
+        let patterns: Vec<crate::kafka::TopicPattern> = patterns
+            .iter()
+            .filter_map(|pattern| crate::kafka::TopicPattern::new(pattern).ok())
+            .collect();
         let all = client.all_topics(timeout)?;
         found.extend(all.into_iter().filter(|topic| {
             !(exclude_internal && crate::kafka::is_internal(&topic.name))
@@ -214,7 +250,12 @@ pub(super) fn all_partitions(client: &Consumer, topics: &[String], exclude_inter
     let mut partitions: Vec<TopicPartition> = found
         .iter()
         .filter(|topic| topic.error.is_ok())
-        .flat_map(|topic| topic.partitions.iter().map(|number| TopicPartition::new(Arc::clone(&topic.name), *number)))
+        .flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|number| TopicPartition::new(Arc::clone(&topic.name), *number))
+        })
         .collect();
     partitions.sort();
     partitions.dedup();
@@ -223,11 +264,13 @@ pub(super) fn all_partitions(client: &Consumer, topics: &[String], exclude_inter
 
 /// `topic/partition`, for the log; the first twenty.
 fn names(partitions: &[TopicPartition]) -> String {
-    let mut text: Vec<String> =
-        partitions.iter().take(20).map(|at| format!("{}/{}", at.topic, at.partition)).collect();
+    let mut text: Vec<String> = partitions
+        .iter()
+        .take(20)
+        .map(|at| format!("{}/{}", at.topic, at.partition))
+        .collect();
     if partitions.len() > text.len() {
         text.push(format!("and {} more", partitions.len() - text.len()));
     }
     text.join(" ")
 }
-

@@ -31,7 +31,13 @@ enum Waited {
 
 impl Committer {
     pub(super) fn new(policy: CommitPolicy, now: Instant) -> Self {
-        Self { next: now + policy.interval, policy, on_its_way: None, tries: 0, told: false }
+        Self {
+            next: now + policy.interval,
+            policy,
+            on_its_way: None,
+            tries: 0,
+            told: false,
+        }
     }
 
     /// When something is to be done, if anything ever is.
@@ -91,7 +97,9 @@ impl Engine {
             if offsets.is_empty() {
                 return;
             }
-            let Some(ticket) = self.send(client, &offsets) else { return };
+            let Some(ticket) = self.send(client, &offsets) else {
+                return;
+            };
             match self.wait(client, ticket, deadline) {
                 Waited::Written | Waited::GivenUp => break,
                 Waited::Again => {}
@@ -99,8 +107,10 @@ impl Engine {
         }
         let left = self.due_offsets(Some(slots));
         if !left.is_empty() {
-            let partitions: Vec<String> =
-                left.iter().map(|offset| format!("{}@{}", name(&offset.partition), offset.offset)).collect();
+            let partitions: Vec<String> = left
+                .iter()
+                .map(|offset| format!("{}@{}", name(&offset.partition), offset.offset))
+                .collect();
             tracing::warn!(route = %self.config.route, partitions = partitions.join(" "),
                 "not committed in time: these partitions are read again from their last committed offset");
         }
@@ -153,12 +163,19 @@ impl Engine {
         for part in &result.partitions {
             // The partition's own answer; where the whole failed, each part says so too.
             if part.advice() == CommitAdvice::Done
-                && let Some(slot) = self.partitions.find(&part.partition.topic, part.partition.partition)
+                && let Some(slot) = self
+                    .partitions
+                    .find(&part.partition.topic, part.partition.partition)
             {
                 self.partitions.get_mut(slot).committed = Some(part.offset);
             }
         }
-        let worst = result.partitions.iter().map(|part| part.advice()).chain([result.advice()]).max_by_key(severity);
+        let worst = result
+            .partitions
+            .iter()
+            .map(|part| part.advice())
+            .chain([result.advice()])
+            .max_by_key(severity);
         match worst.unwrap_or(CommitAdvice::Done) {
             CommitAdvice::Done => {
                 RouteStats::add(&self.stats.commits, 1);
@@ -178,7 +195,10 @@ impl Engine {
             }
             CommitAdvice::Tell => {
                 self.committer.failed(now);
-                self.tell_failed_commit(result, "somebody has to mend that; digesting goes on, nothing is lost");
+                self.tell_failed_commit(
+                    result,
+                    "somebody has to mend that; digesting goes on, nothing is lost",
+                );
                 Waited::GivenUp
             }
         }

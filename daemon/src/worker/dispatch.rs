@@ -6,8 +6,8 @@ use devour_abi::TimestampType;
 
 use super::{
     engine::Engine,
-    outcomes::{InHand, Item},
     offsets::Seen,
+    outcomes::{InHand, Item},
     retry::Waiting,
 };
 use crate::{
@@ -59,7 +59,12 @@ impl Engine {
                 _ => {
                     let slot = self.partitions.find(&client.topic_name(&message), number);
                     let waits = slot.is_some_and(|slot| self.partitions.get(slot).parked.is_some());
-                    run = Some(Run { handle, partition: number, slot, waits });
+                    run = Some(Run {
+                        handle,
+                        partition: number,
+                        slot,
+                        waits,
+                    });
                     slot
                 }
             };
@@ -68,19 +73,35 @@ impl Engine {
             let offset = message.offset();
             if self.partitions.get_mut(slot).tracker.begin(offset) == Seen::Before {
                 slot = self.rewind(slot, offset);
-                run = Some(Run { handle, partition: number, slot: Some(slot), waits: false });
+                run = Some(Run {
+                    handle,
+                    partition: number,
+                    slot: Some(slot),
+                    waits: false,
+                });
             }
             let partition = self.partitions.get_mut(slot);
             partition.note_epoch(offset, message.leader_epoch().unwrap_or(-1));
             if run.as_ref().is_some_and(|run| run.waits) {
                 let reads_headers = self.config.home.digest.reads_headers;
-                self.partitions.park(slot, Waiting::Ready).keep(copy(&message, slot, reads_headers));
+                self.partitions
+                    .park(slot, Waiting::Ready)
+                    .keep(copy(&message, slot, reads_headers));
                 continue;
             }
             partition.in_hand += 1;
             bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
-            entries.push(Entry { index, slot, attempt: 1, tag: u64::from(slot.0) });
-            items.push(Item { offset, slot, attempt: 1 });
+            entries.push(Entry {
+                index,
+                slot,
+                attempt: 1,
+                tag: u64::from(slot.0),
+            });
+            items.push(Item {
+                offset,
+                slot,
+                attempt: 1,
+            });
             if bytes >= self.config.batch.max_bytes || entries.len() >= self.config.batch.max_messages {
                 bytes = 0;
                 let source = Source::Fetched(Arc::clone(&batch));
@@ -107,7 +128,12 @@ impl Engine {
     }
 
     fn queue(&mut self, source: Source, entries: Vec<Entry>, items: Vec<Item>) {
-        let handout = Handout { source, entries, released: Vec::new(), held: Vec::new() };
+        let handout = Handout {
+            source,
+            entries,
+            released: Vec::new(),
+            held: Vec::new(),
+        };
         self.outgoing.push_back(Outgoing { handout, items });
     }
 
@@ -115,7 +141,9 @@ impl Engine {
     pub(super) fn hand_out(&mut self) -> bool {
         let mut any = false;
         while self.is_up() && self.home.room() > 0 {
-            let Some(mut next) = self.outgoing.pop_front() else { break };
+            let Some(mut next) = self.outgoing.pop_front() else {
+                break;
+            };
             next.handout.released.append(&mut self.release_next);
             next.handout.held.append(&mut self.hold_next);
             match self.home.hand_out(next.handout) {
@@ -127,7 +155,10 @@ impl Engine {
                     // Full: it goes first when a call has been given back.
                     self.release_next.append(&mut handout.released);
                     self.hold_next.append(&mut handout.held);
-                    self.outgoing.push_front(Outgoing { handout, items: next.items });
+                    self.outgoing.push_front(Outgoing {
+                        handout,
+                        items: next.items,
+                    });
                     break;
                 }
             }
@@ -146,7 +177,9 @@ impl Engine {
             if partition.in_hand > 0 {
                 continue;
             }
-            let Some(parked) = partition.parked.as_mut().filter(|parked| parked.is_due(now)) else { continue };
+            let Some(parked) = partition.parked.as_mut().filter(|parked| parked.is_due(now)) else {
+                continue;
+            };
             let tag = u64::from(slot.0);
             self.hold_next.retain(|held| *held != tag);
             let records = parked.take(self.config.batch.max_messages, self.config.batch.max_bytes);
@@ -157,10 +190,22 @@ impl Engine {
             }
             parked.wait(Waiting::InHand);
             partition.in_hand += records.len();
-            let item = |record: &Record| Item { offset: record.offset, slot, attempt: record.attempt };
+            let item = |record: &Record| Item {
+                offset: record.offset,
+                slot,
+                attempt: record.attempt,
+            };
             let items = records.iter().map(item).collect();
-            let entries = (0..).zip(&records).map(|(index, record)| record.entry(index)).collect();
-            let handout = Handout { source: Source::Parked(records.into()), entries, released: vec![tag], held: vec![] };
+            let entries = (0..)
+                .zip(&records)
+                .map(|(index, record)| record.entry(index))
+                .collect();
+            let handout = Handout {
+                source: Source::Parked(records.into()),
+                entries,
+                released: vec![tag],
+                held: vec![],
+            };
             self.outgoing.push_back(Outgoing { handout, items });
         }
     }
@@ -172,7 +217,9 @@ impl Engine {
                 self.home.finish(call.number);
                 continue;
             }
-            call.number = self.home.hand_again(call.number, call.from, std::mem::take(&mut self.hold_next));
+            call.number = self
+                .home
+                .hand_again(call.number, call.from, std::mem::take(&mut self.hold_next));
             call.forget_done();
             self.calls.push_back(call);
         }
@@ -188,7 +235,10 @@ impl Engine {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for slot in waiting {
             let partition = self.partitions.get_mut(slot);
-            let stopped = partition.parked.as_ref().is_some_and(|parked| matches!(parked.waiting(), Waiting::Stopped { .. }));
+            let stopped = partition
+                .parked
+                .as_ref()
+                .is_some_and(|parked| matches!(parked.waiting(), Waiting::Stopped { .. }));
             let waits = partition.parked.as_ref().is_some_and(|parked| !parked.is_empty());
             if !partition.paused && (stopped || (waits && full)) {
                 partition.paused = true;
@@ -244,7 +294,11 @@ fn copy(message: &Message<'_>, slot: Slot, reads_headers: bool) -> Record {
         Timestamp::Appended(at) => (at, TimestampType::LOG_APPEND_TIME),
     };
     let headers = if reads_headers {
-        message.headers().into_iter().map(|(name, value)| (Box::from(name), value.map(Box::from))).collect()
+        message
+            .headers()
+            .into_iter()
+            .map(|(name, value)| (Box::from(name), value.map(Box::from)))
+            .collect()
     } else {
         Vec::new()
     };

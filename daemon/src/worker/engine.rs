@@ -10,8 +10,8 @@ use std::{
 use devour_abi::{AssignedPartition, LifecycleCall};
 
 use super::{
-    Event, Listener, RouteStats, WorkerConfig, commit::Committer, dispatch::Outgoing, outcomes::InHand, pace::Pace,
-    partitions::Partitions,
+    Event, Listener, RouteStats, WorkerConfig, commit::Committer, dispatch::Outgoing, outcomes::InHand,
+    pace::Pace, partitions::Partitions,
 };
 use crate::{
     lane::{DownCause, Home, HomeEvent, Slot},
@@ -42,6 +42,8 @@ pub(super) struct Engine {
     pub steps: VecDeque<Step>,
     /// What is left when a call comes back cut is read again later, not now.
     pub stopping: bool,
+    /// The plugin missed the deadline of the stop: nothing more is asked of it.
+    pub stuck: bool,
     /// Partitions whose start offsets came from the plugin outside a rebalance: to be sought.
     pub seeks: Vec<(Slot, i64)>,
     /// Everything is paused because the lane takes nothing.
@@ -73,7 +75,12 @@ pub(super) struct Step {
 // === impl Engine ===
 
 impl Engine {
-    pub(super) fn new(config: WorkerConfig, home: Box<dyn Home>, listener: Listener, stats: Arc<RouteStats>) -> Self {
+    pub(super) fn new(
+        config: WorkerConfig,
+        home: Box<dyn Home>,
+        listener: Listener,
+        stats: Arc<RouteStats>,
+    ) -> Self {
         Self {
             pace: Pace::new(config.batch.max_messages),
             committer: Committer::new(config.commit.clone(), Instant::now()),
@@ -90,6 +97,7 @@ impl Engine {
             last_return: Instant::now(),
             steps: VecDeque::new(),
             stopping: false,
+            stuck: false,
             seeks: Vec::new(),
             held_back: false,
             events: Vec::new(),
@@ -124,7 +132,14 @@ impl Engine {
     /// Tells the instance that partitions are its route's.
     pub(super) fn step_assigned(&mut self, slots: Vec<Slot>) {
         let partitions = self.describe(&slots);
-        self.step("assigned", LifecycleCall::Assigned { partitions, ask_start_offsets: true }, slots);
+        self.step(
+            "assigned",
+            LifecycleCall::Assigned {
+                partitions,
+                ask_start_offsets: true,
+            },
+            slots,
+        );
     }
 
     pub(super) fn step(&mut self, name: &'static str, call: LifecycleCall, assigned: Vec<Slot>) {
@@ -146,7 +161,9 @@ impl Engine {
 
     /// All steps are answered: the instance digests, beginning with what its predecessor had in hand.
     pub(super) fn welcome(&mut self) {
-        self.plugin = Plugin::Up { since: Instant::now() };
+        self.plugin = Plugin::Up {
+            since: Instant::now(),
+        };
         self.last_return = Instant::now();
         self.release_next.clear();
         self.hold_next = self

@@ -14,8 +14,8 @@ use std::{
 
 pub mod assignment;
 pub mod commit;
-mod engine;
 pub mod dispatch;
+mod engine;
 pub mod offsets;
 pub mod outcomes;
 pub mod pace;
@@ -194,21 +194,33 @@ impl WorkerHandle {
     /// # Errors
     /// When the system has no thread or descriptor left.
     pub fn start(config: WorkerConfig, listener: Listener) -> std::io::Result<Self> {
-        let inbox = Arc::new(Inbox { commands: Mutex::new(VecDeque::new()), wake: EventFd::new()? });
+        let inbox = Arc::new(Inbox {
+            commands: Mutex::new(VecDeque::new()),
+            wake: EventFd::new()?,
+        });
         let stats = Arc::new(RouteStats::default());
-        let thread = std::thread::Builder::new().name(format!("route {}", config.route)).spawn({
-            let (inbox, stats) = (Arc::clone(&inbox), Arc::clone(&stats));
-            move || {
-                let work = std::panic::AssertUnwindSafe(|| poll::run(config, &inbox, stats, Arc::clone(&listener)));
-                let ended = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
-                    let text = panic.downcast_ref::<String>().cloned();
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                    Ended::Panicked(text.unwrap_or_default())
-                });
-                listener(Event::Ended(ended));
-            }
-        })?;
-        Ok(Self { inbox, thread: Some(thread), stats })
+        let thread = std::thread::Builder::new()
+            .name(format!("route {}", config.route))
+            .spawn({
+                let (inbox, stats) = (Arc::clone(&inbox), Arc::clone(&stats));
+                move || {
+                    let work = std::panic::AssertUnwindSafe(|| {
+                        poll::run(config, &inbox, stats, Arc::clone(&listener))
+                    });
+                    let ended = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        let text =
+                            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                        Ended::Panicked(text.unwrap_or_default())
+                    });
+                    listener(Event::Ended(ended));
+                }
+            })?;
+        Ok(Self {
+            inbox,
+            thread: Some(thread),
+            stats,
+        })
     }
 
     /// Tells the worker something.
@@ -229,13 +241,19 @@ impl WorkerHandle {
 
 impl Inbox {
     fn put(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(command);
+        self.commands
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push_back(command);
         self.wake.signal();
     }
 
     /// The next command, if there is one.
     pub(crate) fn take(&self) -> Option<Command> {
-        self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front()
+        self.commands
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .pop_front()
     }
 
     /// Readable when a command waits.

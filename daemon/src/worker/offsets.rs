@@ -42,7 +42,11 @@ impl Tracker {
     /// A partition that is read from `position` on (`None`: wherever its first message stands).
     #[must_use]
     pub fn new(position: Option<i64>) -> Self {
-        Self { position, window: VecDeque::new(), unfinished: 0 }
+        Self {
+            position,
+            window: VecDeque::new(),
+            unfinished: 0,
+        }
     }
 
     /// A message was read.
@@ -52,7 +56,10 @@ impl Tracker {
             return Seen::Before;
         }
         self.position = Some(offset + 1);
-        self.window.push_back(Begun { offset, finished: false });
+        self.window.push_back(Begun {
+            offset,
+            finished: false,
+        });
         self.unfinished += 1;
         Seen::First
     }
@@ -115,7 +122,11 @@ mod tests {
         let mut tracker = Tracker::new(Some(7));
         assert_eq!(tracker.frontier(), Some(7));
         assert_eq!(tracker.begin(9), Seen::First);
-        assert_eq!(tracker.frontier(), Some(9), "a gap below an unfinished offset is finished");
+        assert_eq!(
+            tracker.frontier(),
+            Some(9),
+            "a gap below an unfinished offset is finished"
+        );
         tracker.finish(9);
         assert_eq!(tracker.frontier(), Some(10));
         assert_eq!(Tracker::new(None).frontier(), None);

@@ -46,7 +46,14 @@ enum Decision {
 
 impl InHand {
     pub(super) fn new(number: CallNumber, items: Vec<Item>) -> Self {
-        Self { number, from: 0, handed: Instant::now(), items, excepted: Vec::new(), returned: false }
+        Self {
+            number,
+            from: 0,
+            handed: Instant::now(),
+            items,
+            excepted: Vec::new(),
+            returned: false,
+        }
     }
 
     /// The plugin has given it back (or is gone with it).
@@ -69,7 +76,9 @@ impl InHand {
     }
 
     fn is_excepted(&self, index: u32) -> bool {
-        self.excepted.iter().any(|(first, count)| (*first..first + count).contains(&index))
+        self.excepted
+            .iter()
+            .any(|(first, count)| (*first..first + count).contains(&index))
     }
 
     /// The messages from `first` on that are still the plugin's, with their index.
@@ -90,7 +99,11 @@ impl Engine {
             HomeEvent::Up { pid } => self.greet(pid),
             HomeEvent::Failed { call, index, failure } => self.failed(call, index, &failure),
             HomeEvent::NotBegun { call, first, count } => self.not_begun(call, first, count),
-            HomeEvent::Returned { call, finished, broken } => self.returned(call, finished, broken),
+            HomeEvent::Returned {
+                call,
+                finished,
+                broken,
+            } => self.returned(call, finished, broken),
             HomeEvent::Lifecycle(answer) => self.answered(answer),
             HomeEvent::Down { cause, progress } => self.down(cause, progress),
         }
@@ -107,7 +120,9 @@ impl Engine {
 
     fn failed(&mut self, call: CallNumber, index: u32, failure: &Failure) {
         let Some(at) = self.position(call) else { return };
-        let Some(item) = self.calls[at].items.get(index as usize).copied() else { return };
+        let Some(item) = self.calls[at].items.get(index as usize).copied() else {
+            return;
+        };
         self.calls[at].excepted.push((index, 1));
         RouteStats::add(&self.stats.failed, 1);
         self.take_failure(call, index, item, failure);
@@ -126,7 +141,8 @@ impl Engine {
         let (kind, error, attempt) = (failure.kind.name(), failure.message.as_str(), item.attempt);
         match decision {
             Decision::Retry => {
-                let asked = (failure.delay_ms > 0).then(|| std::time::Duration::from_millis(failure.delay_ms));
+                let asked =
+                    (failure.delay_ms > 0).then(|| std::time::Duration::from_millis(failure.delay_ms));
                 let chance = chance(item);
                 let wait = asked.unwrap_or_else(|| backoff(&self.config.on_error.backoff, attempt, chance));
                 let wait_ms = wait.as_millis() as u64;
@@ -145,7 +161,9 @@ impl Engine {
                 partition.tracker.finish(offset);
                 // After a retry the plugin holds what follows: it is to be let go.
                 if !lets_go {
-                    self.partitions.park(item.slot, Waiting::Ready).wait(Waiting::Ready);
+                    self.partitions
+                        .park(item.slot, Waiting::Ready)
+                        .wait(Waiting::Ready);
                 }
             }
             Decision::Stop => {
@@ -156,13 +174,20 @@ impl Engine {
                 record.attempt = attempt.saturating_add(1);
                 let parked = self.partitions.park(item.slot, Waiting::Ready);
                 parked.keep(record);
-                parked.wait(Waiting::Stopped { offset, error: error.to_owned() });
+                parked.wait(Waiting::Stopped {
+                    offset,
+                    error: error.to_owned(),
+                });
             }
         }
     }
 
     fn decide(&self, item: Item, failure: &Failure) -> Decision {
-        let spent = self.config.on_error.attempts.is_some_and(|attempts| item.attempt >= attempts);
+        let spent = self
+            .config
+            .on_error
+            .attempts
+            .is_some_and(|attempts| item.attempt >= attempts);
         let reject = matches!(failure.kind, FailureKind::REJECT | FailureKind::UNDECODABLE);
         match self.config.on_error.then {
             _ if !reject && !spent => Decision::Retry,
@@ -173,14 +198,17 @@ impl Engine {
 
     /// Whether the plugin goes on with the tag of a message that failed so: a reject under `then: skip`.
     fn lets_go(&self, failure: &Failure) -> bool {
-        matches!(failure.kind, FailureKind::REJECT | FailureKind::UNDECODABLE) && self.config.on_error.then == Then::Skip
+        matches!(failure.kind, FailureKind::REJECT | FailureKind::UNDECODABLE)
+            && self.config.on_error.then == Then::Skip
     }
 
     fn not_begun(&mut self, call: CallNumber, first: u32, count: u32) {
         let Some(at) = self.position(call) else { return };
         self.calls[at].excepted.push((first, count));
         for index in first..first.saturating_add(count) {
-            let Some(item) = self.calls[at].items.get(index as usize).copied() else { return };
+            let Some(item) = self.calls[at].items.get(index as usize).copied() else {
+                return;
+            };
             self.put_back(call, index, item);
         }
     }
@@ -199,7 +227,8 @@ impl Engine {
         let now = Instant::now();
         let began = self.calls[at].handed.max(self.last_return);
         self.last_return = now;
-        self.pace.measured(finished as usize, now.saturating_duration_since(began));
+        self.pace
+            .measured(finished as usize, now.saturating_duration_since(began));
         self.finish_below(at, finished);
         if let Some(failure) = broken {
             self.returned_broken(at, number, finished, &failure);
@@ -316,7 +345,9 @@ impl Engine {
     }
 
     fn answered(&mut self, answer: Result<LifecycleAnswer, Failure>) {
-        let Some(step) = self.steps.pop_front() else { return };
+        let Some(step) = self.steps.pop_front() else {
+            return;
+        };
         match answer {
             Ok(answer) => {
                 for start in &answer.start_offsets {
@@ -348,7 +379,11 @@ impl Engine {
             if call.returned || call.number > progress.call {
                 continue;
             }
-            let reached = if call.number == progress.call { progress.index } else { call.items.len() as u32 };
+            let reached = if call.number == progress.call {
+                progress.index
+            } else {
+                call.items.len() as u32
+            };
             let reached = reached.clamp(call.from, call.items.len() as u32);
             self.finish_below(at, reached);
             self.drop_items(at, reached);

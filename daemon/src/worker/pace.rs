@@ -19,7 +19,10 @@ impl Pace {
     /// Calls of at most `max` messages. The first is small: nothing is known of the digest yet.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, next: max.min(16) }
+        Self {
+            max,
+            next: max.min(16),
+        }
     }
 
     /// Messages that the next call may hold, at least one.

@@ -58,13 +58,18 @@ impl Partition {
         if after > 1 {
             self.epochs.drain(..after - 1);
         }
-        self.epochs.first().filter(|(from, _)| *from < frontier).map_or(-1, |(_, epoch)| *epoch)
+        self.epochs
+            .first()
+            .filter(|(from, _)| *from < frontier)
+            .map_or(-1, |(_, epoch)| *epoch)
     }
 
     /// What is to be committed, if it is not what the group has.
     #[must_use]
     pub fn to_commit(&self) -> Option<i64> {
-        self.tracker.frontier().filter(|frontier| self.assigned && self.committed != Some(*frontier))
+        self.tracker
+            .frontier()
+            .filter(|frontier| self.assigned && self.committed != Some(*frontier))
     }
 
     /// `topic/partition`, for people.
@@ -72,15 +77,22 @@ impl Partition {
     pub fn name(&self) -> String {
         format!("{}/{}", self.topic, self.number)
     }
-
 }
 
 // === impl Partitions ===
 
 impl Partitions {
     /// A partition is ours from now on.
-    pub fn assign(&mut self, topic: &Arc<str>, number: i32, committed: Option<i64>, position: Option<i64>) -> Slot {
-        let slot = Slot(u32::try_from(self.slots.len()).expect("fewer than 2^32 assignments in the life of a client"));
+    pub fn assign(
+        &mut self,
+        topic: &Arc<str>,
+        number: i32,
+        committed: Option<i64>,
+        position: Option<i64>,
+    ) -> Slot {
+        let slot = Slot(
+            u32::try_from(self.slots.len()).expect("fewer than 2^32 assignments in the life of a client"),
+        );
         self.slots.push(Partition {
             topic: Arc::clone(topic),
             number,
@@ -151,7 +163,9 @@ impl Partitions {
     /// The queue of a partition that waits, made now if it did not.
     pub fn park(&mut self, slot: Slot, state: Waiting) -> &mut Parked {
         self.waiting = true;
-        self.get_mut(slot).parked.get_or_insert_with(|| Parked::new(state))
+        self.get_mut(slot)
+            .parked
+            .get_or_insert_with(|| Parked::new(state))
     }
 
     /// The assigned partitions that wait or are paused; usually none, and then this costs nothing.
@@ -160,8 +174,11 @@ impl Partitions {
             return Vec::new();
         }
         let waits = |partition: &Partition| partition.parked.is_some() || partition.paused;
-        let mut slots: Vec<Slot> =
-            self.assigned().filter(|(_, partition)| waits(partition)).map(|(slot, _)| slot).collect();
+        let mut slots: Vec<Slot> = self
+            .assigned()
+            .filter(|(_, partition)| waits(partition))
+            .map(|(slot, _)| slot)
+            .collect();
         slots.sort_unstable();
         self.waiting = !slots.is_empty();
         slots
@@ -170,7 +187,10 @@ impl Partitions {
     /// Bytes that wait in all parked queues.
     #[must_use]
     pub fn parked_bytes(&self) -> usize {
-        self.assigned().filter_map(|(_, partition)| partition.parked.as_ref()).map(Parked::bytes).sum()
+        self.assigned()
+            .filter_map(|(_, partition)| partition.parked.as_ref())
+            .map(Parked::bytes)
+            .sum()
     }
 }
 
@@ -189,9 +209,17 @@ mod tests {
         assert_ne!(old, new);
         let _ = partitions.get_mut(old).tracker.begin(5);
         partitions.get_mut(old).tracker.finish(5);
-        assert_eq!(partitions.get(old).to_commit(), None, "nothing of the old assignment is committed");
+        assert_eq!(
+            partitions.get(old).to_commit(),
+            None,
+            "nothing of the old assignment is committed"
+        );
         partitions.revoke(old);
-        assert_eq!(partitions.find("orders", 3), Some(new), "a late revoke does not touch the new assignment");
+        assert_eq!(
+            partitions.find("orders", 3),
+            Some(new),
+            "a late revoke does not touch the new assignment"
+        );
     }
 
     #[test]

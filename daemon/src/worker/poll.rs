@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Command, Ended, Event, Inbox, Listener, RouteStats, WorkerConfig, assignment::all_partitions, engine::Engine,
+    Command, Ended, Event, Inbox, Listener, RouteStats, WorkerConfig, assignment::all_partitions,
+    engine::Engine,
 };
 use crate::{
     kafka::{Batch, ClientError, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
@@ -61,9 +62,15 @@ enum Told {
 // === impl Loop ===
 
 impl Loop {
-    fn new(config: WorkerConfig, inbox: &Inbox, stats: Arc<RouteStats>, listener: Listener) -> Result<Self, Ended> {
+    fn new(
+        config: WorkerConfig,
+        inbox: &Inbox,
+        stats: Arc<RouteStats>,
+        listener: Listener,
+    ) -> Result<Self, Ended> {
         let wrong = |error: ClientError| Ended::Misconfigured(error.to_string());
-        let system = |error: std::io::Error| Ended::Misconfigured(format!("the system has no more to give: {error}"));
+        let system =
+            |error: std::io::Error| Ended::Misconfigured(format!("the system has no more to give: {error}"));
         let client = Consumer::create(&config.properties, config.route.clone()).map_err(wrong)?;
         let home = lane::home(config.home.clone()).map_err(system)?;
         let simple = config.consumer_type == ConsumerType::Simple;
@@ -71,9 +78,15 @@ impl Loop {
             client.subscribe(&config.topics).map_err(wrong)?;
         }
         let poller = Poller::new().map_err(system)?;
-        poller.add(client.wake_fd(), KAFKA, Interest::Read).map_err(system)?;
-        poller.add(home.wake_fd(), PLUGIN, Interest::Read).map_err(system)?;
-        poller.add(inbox.wake(), SUPERVISOR, Interest::Read).map_err(system)?;
+        poller
+            .add(client.wake_fd(), KAFKA, Interest::Read)
+            .map_err(system)?;
+        poller
+            .add(home.wake_fd(), PLUGIN, Interest::Read)
+            .map_err(system)?;
+        poller
+            .add(inbox.wake(), SUPERVISOR, Interest::Read)
+            .map_err(system)?;
         let now = Instant::now();
         Ok(Self {
             client,
@@ -150,7 +163,10 @@ impl Loop {
         }
         let mut batch = Batch::default();
         let size = self.engine.pace.size();
-        let info = self.client.batch(size, Duration::ZERO, &mut self.engine, &mut batch).map_err(|e| self.failed(&e))?;
+        let info = self
+            .client
+            .batch(size, Duration::ZERO, &mut self.engine, &mut batch)
+            .map_err(|e| self.failed(&e))?;
         self.last_read = now;
         self.unread = !info.drained;
         if batch.is_empty() {
@@ -169,7 +185,12 @@ impl Loop {
     fn failed(&self, error: &ClientError) -> Ended {
         match error.code() {
             Some(ErrorCode::FENCED_INSTANCE_ID | ErrorCode::UNRELEASED_INSTANCE_ID) => {
-                let id = self.engine.config.properties.get("group.instance.id").unwrap_or_default();
+                let id = self
+                    .engine
+                    .config
+                    .properties
+                    .get("group.instance.id")
+                    .unwrap_or_default();
                 Ended::Misconfigured(format!(
                     "another consumer uses the same static member id `{id}`: {error}. Give one of the two another \
                      `librdkafka: group.instance.id`, or `membership: dynamic`"
@@ -189,7 +210,8 @@ impl Loop {
         self.discover_at = Some(now + DISCOVER_EVERY);
         match found {
             Ok(found) => {
-                let known = |at: &TopicPartition| self.engine.partitions.find(&at.topic, at.partition).is_some();
+                let known =
+                    |at: &TopicPartition| self.engine.partitions.find(&at.topic, at.partition).is_some();
                 let new: Vec<TopicPartition> = found.into_iter().filter(|at| !known(at)).collect();
                 let first = self.engine.partitions.assigned_slots().is_empty();
                 if new.is_empty() {
@@ -198,7 +220,11 @@ impl Loop {
                     return;
                 }
                 let starts = self.engine.take_partitions(&self.client, &new);
-                let assigned = if first { self.client.assign_all(&starts) } else { self.client.assign_more(&starts) };
+                let assigned = if first {
+                    self.client.assign_all(&starts)
+                } else {
+                    self.client.assign_more(&starts)
+                };
                 if let Err(error) = assigned {
                     tracing::error!(route = %self.engine.config.route, %error, "cannot assign partitions");
                 }
@@ -213,18 +239,36 @@ impl Loop {
 
     fn is_idle(&self, now: Instant) -> bool {
         let busy = || !self.engine.calls.is_empty() || !self.engine.outgoing.is_empty();
-        self.engine.config.idle_limit.is_some_and(|limit| now.saturating_duration_since(self.last_message) >= limit && !busy())
+        self.engine
+            .config
+            .idle_limit
+            .is_some_and(|limit| now.saturating_duration_since(self.last_message) >= limit && !busy())
     }
 
     /// How long nothing will be due.
     fn sleep(&mut self, now: Instant) -> Duration {
         let mut next = self.last_read + self.patience();
         // What waits for the lane, or for a plugin that is down, is woken by them.
-        let waiting = if self.engine.is_up() { self.engine.partitions.waiting() } else { Vec::new() };
-        let at_rest = waiting.iter().map(|slot| self.engine.partitions.get(*slot)).filter(|at| at.in_hand == 0);
+        let waiting = if self.engine.is_up() {
+            self.engine.partitions.waiting()
+        } else {
+            Vec::new()
+        };
+        let at_rest = waiting
+            .iter()
+            .map(|slot| self.engine.partitions.get(*slot))
+            .filter(|at| at.in_hand == 0);
         let parked = at_rest.filter_map(|partition| partition.parked.as_ref()?.due_at());
-        let idle = self.engine.config.idle_limit.map(|limit| self.last_message + limit);
-        for at in parked.chain(self.engine.committer.next()).chain(self.discover_at).chain(idle) {
+        let idle = self
+            .engine
+            .config
+            .idle_limit
+            .map(|limit| self.last_message + limit);
+        for at in parked
+            .chain(self.engine.committer.next())
+            .chain(self.discover_at)
+            .chain(idle)
+        {
             next = next.min(at);
         }
         next.saturating_duration_since(now)
@@ -232,7 +276,10 @@ impl Loop {
 
     fn dump(&self) {
         let engine = &self.engine;
-        let waiting = engine.partitions.assigned().filter(|(_, partition)| partition.parked.is_some());
+        let waiting = engine
+            .partitions
+            .assigned()
+            .filter(|(_, partition)| partition.parked.is_some());
         let waiting: Vec<String> = waiting
             .map(|(_, partition)| format!("{} at {:?}", partition.name(), partition.tracker.frontier()))
             .collect();
@@ -250,7 +297,9 @@ impl Loop {
 
     /// Drains, commits, leaves and ends the plugin.
     fn close(self, told: Told) -> Ended {
-        let Self { client, mut engine, .. } = self;
+        let Self {
+            client, mut engine, ..
+        } = self;
         let (deadline, leave, ended) = match told {
             Told::Stop { deadline, leave } => (deadline, leave, Ended::Drained),
             Told::Idle => (Instant::now() + engine.config.drain_timeout, true, Ended::Idle),
@@ -261,16 +310,27 @@ impl Loop {
         engine.outgoing.clear();
         engine.home.cut();
         let up = engine.is_up();
-        let in_time = engine.pump_until(deadline, |engine| engine.calls.iter().all(|call| call.is_over()) || !engine.is_up());
+        let in_time = engine.pump_until(deadline, |engine| {
+            engine.calls.iter().all(|call| call.is_over()) || !engine.is_up()
+        });
         let left = if in_time { 0 } else { engine.in_hand() };
-        let blocked_by = if in_time { String::new() } else { engine.blocked_by() };
+        let blocked_by = if in_time {
+            String::new()
+        } else {
+            engine.blocked_by()
+        };
         if !in_time {
             tracing::error!(route = %engine.config.route, left, blocked_by, "the deadline of the stop passed; what is in hand is left");
         }
+        engine.stuck = !in_time;
         engine.take_back();
         if matches!(ended, Ended::Drained | Ended::Idle) {
             let slots = engine.partitions.assigned_slots();
-            engine.commit_now(&client, &slots, deadline.max(Instant::now() + Duration::from_secs(1)));
+            engine.commit_now(
+                &client,
+                &slots,
+                deadline.max(Instant::now() + Duration::from_secs(1)),
+            );
             if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {
                 // A static member that does not come back must say so, or its partitions wait for the session to end.
                 if let Err(error) = client.unsubscribe() {
@@ -286,13 +346,18 @@ impl Loop {
             }
         }
         let outcome = client.close(
-            deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2)),
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_secs(2)),
             &mut Closing(&mut engine),
         );
         tracing::debug!(route = %engine.config.route, ?outcome, "client closed");
         end_plugin(&mut engine);
         match ended {
-            Ended::Drained if left > 0 => Ended::Left { messages: left, blocked_by },
+            Ended::Drained if left > 0 => Ended::Left {
+                messages: left,
+                blocked_by,
+            },
             ended => ended,
         }
     }
@@ -300,14 +365,22 @@ impl Loop {
 
 /// The plugin's last calls, and its end.
 fn end_plugin(engine: &mut Engine) {
-    if engine.is_up() && engine.steps.is_empty() && engine.calls.is_empty() {
+    if !engine.stuck && engine.is_up() && engine.steps.is_empty() && engine.calls.is_empty() {
         engine.step("stopped", devour_abi::LifecycleCall::Stopped, Vec::new());
         let deadline = Instant::now() + engine.config.lifecycle_timeout;
         engine.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());
     }
     if engine.plugin != super::engine::Plugin::Down {
         engine.home.end(DownCause::Ordered);
-        engine.pump_until(Instant::now() + END_GRACE, |engine| engine.plugin == super::engine::Plugin::Down);
+        // A thread that is stuck stays behind; a process is gone at once.
+        let grace = if engine.stuck {
+            Duration::from_secs(1)
+        } else {
+            END_GRACE
+        };
+        engine.pump_until(Instant::now() + grace, |engine| {
+            engine.plugin == super::engine::Plugin::Down
+        });
     }
 }
 

@@ -40,7 +40,11 @@ impl Parked {
     /// Nothing yet, and waiting for `state`.
     #[must_use]
     pub fn new(state: Waiting) -> Self {
-        Self { records: BTreeMap::new(), bytes: 0, state }
+        Self {
+            records: BTreeMap::new(),
+            bytes: 0,
+            state,
+        }
     }
 
     /// Keeps a copy. One that is here already stays as it is (it knows its attempts).
@@ -55,12 +59,17 @@ impl Parked {
     /// Takes out what is to be handed out now: after a failure the first message alone, so that what follows it is not
     /// copied once more for nothing; else up to `max` messages and `max_bytes` (at least one message).
     pub fn take(&mut self, max: usize, max_bytes: usize) -> Vec<Record> {
-        let alone = self.records.first_key_value().is_some_and(|(_, record)| record.attempt > 1);
+        let alone = self
+            .records
+            .first_key_value()
+            .is_some_and(|(_, record)| record.attempt > 1);
         let max = if alone { 1 } else { max };
         let mut taken = Vec::new();
         let mut bytes = 0;
         while taken.len() < max {
-            let Some(first) = self.records.first_entry() else { break };
+            let Some(first) = self.records.first_entry() else {
+                break;
+            };
             let length = first.get().bytes();
             if !taken.is_empty() && bytes + length > max_bytes {
                 break;
@@ -119,8 +128,12 @@ impl Parked {
 /// by `chance` (0 to 1), so that partitions that failed together do not come back together.
 #[must_use]
 pub fn backoff(policy: &Backoff, attempt: u32, chance: f64) -> Duration {
-    let doubled = policy.initial.saturating_mul(1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(policy.max).mul_f64(1.0 - 0.5 * chance.clamp(0.0, 1.0))
+    let doubled = policy
+        .initial
+        .saturating_mul(1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX));
+    doubled
+        .min(policy.max)
+        .mul_f64(1.0 - 0.5 * chance.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -149,7 +162,11 @@ mod tests {
         for offset in [12, 10, 11, 40] {
             parked.keep(record(offset, 1));
         }
-        let offsets: Vec<i64> = parked.take(3, usize::MAX).iter().map(|record| record.offset).collect();
+        let offsets: Vec<i64> = parked
+            .take(3, usize::MAX)
+            .iter()
+            .map(|record| record.offset)
+            .collect();
         assert_eq!(offsets, [10, 11, 12]);
         assert!(!parked.is_empty());
     }
@@ -161,7 +178,13 @@ mod tests {
         parked.keep(record(10, 1));
         parked.keep(record(11, 1));
         let taken = parked.take(100, usize::MAX);
-        assert_eq!(taken.iter().map(|record| (record.offset, record.attempt)).collect::<Vec<_>>(), [(10, 3)]);
+        assert_eq!(
+            taken
+                .iter()
+                .map(|record| (record.offset, record.attempt))
+                .collect::<Vec<_>>(),
+            [(10, 3)]
+        );
     }
 
     #[test]
@@ -170,14 +193,21 @@ mod tests {
         parked.keep(record(1, 1));
         parked.keep(record(2, 1));
         assert_eq!(parked.bytes(), 2 * record(1, 1).bytes());
-        assert_eq!(parked.take(10, 1).len(), 1, "one message goes out whatever its size");
+        assert_eq!(
+            parked.take(10, 1).len(),
+            1,
+            "one message goes out whatever its size"
+        );
         parked.take(10, 1);
         assert_eq!(parked.bytes(), 0);
     }
 
     #[test]
     fn the_back_off_doubles_to_its_maximum_and_never_overflows() {
-        let policy = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
+        let policy = Backoff {
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(30),
+        };
         assert_eq!(backoff(&policy, 1, 0.0), Duration::from_secs(1));
         assert_eq!(backoff(&policy, 4, 0.0), Duration::from_secs(8));
         assert_eq!(backoff(&policy, 4, 1.0), Duration::from_secs(4));

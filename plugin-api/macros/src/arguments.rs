@@ -55,9 +55,24 @@ pub(crate) struct DigestArguments {
 }
 
 const KNOWN: &[&str] = &[
-    "topic", "consumer_type", "config", "dump_raw", "dump_obj", "dump_json", "digests", "digest_name",
-    "schema_class", "settings", "strict", "headers", "swap", "isolation", "keeps_offsets", "buffering",
-    "asynchronous", "symbol",
+    "topic",
+    "consumer_type",
+    "config",
+    "dump_raw",
+    "dump_obj",
+    "dump_json",
+    "digests",
+    "digest_name",
+    "schema_class",
+    "settings",
+    "strict",
+    "headers",
+    "swap",
+    "isolation",
+    "keeps_offsets",
+    "buffering",
+    "asynchronous",
+    "symbol",
 ];
 
 // === impl Arguments ===
@@ -90,10 +105,13 @@ impl Arguments {
                 }
             }
             "consumer_type" => {
-                let variant = one_of(input, &[
-                    ("balanced_consumer", "BalancedConsumer"),
-                    ("simple_consumer", "SimpleConsumer"),
-                ])?;
+                let variant = one_of(
+                    input,
+                    &[
+                        ("balanced_consumer", "BalancedConsumer"),
+                        ("simple_consumer", "SimpleConsumer"),
+                    ],
+                )?;
                 self.add(quote! { .consumer_type(::devour::abi::ConsumerType::#variant) });
             }
             "config" => self.config(input)?,
@@ -118,7 +136,11 @@ impl Arguments {
                 self.add(quote! { .isolation(::devour::abi::IsolationDemand::#variant) });
             }
             "headers" => {
-                let call = if flag(input)? { quote! { .with_headers() } } else { quote! { .without_headers() } };
+                let call = if flag(input)? {
+                    quote! { .with_headers() }
+                } else {
+                    quote! { .without_headers() }
+                };
                 self.add(call);
             }
             "keeps_offsets" | "buffering" | "asynchronous" => {
@@ -134,13 +156,13 @@ impl Arguments {
             "digests" => {
                 let inner;
                 parenthesized!(inner in input);
-                self.digests = Punctuated::<Ident, Token![,]>::parse_terminated(&inner)?.into_iter().collect();
+                self.digests = Punctuated::<Ident, Token![,]>::parse_terminated(&inner)?
+                    .into_iter()
+                    .collect();
             }
             "digest_name" => self.digest_name = Some(string(input)?),
             "symbol" => self.symbol = Some(string(input)?),
-            other if self.dump.argument(name, input)? => {
-                let _ = other;
-            }
+            _ if self.dump.argument(name, input)? => {}
             other => return Err(unknown(name, other, KNOWN)),
         }
         Ok(())
@@ -274,7 +296,10 @@ fn one_of(input: ParseStream<'_>, choices: &[(&str, &str)]) -> Result<Ident> {
         Some((_, variant)) => Ok(Ident::new(variant, text.span())),
         None => {
             let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            Err(Error::new(text.span(), format!("expected {}", names.join(" or "))))
+            Err(Error::new(
+                text.span(),
+                format!("expected {}", names.join(" or ")),
+            ))
         }
     }
 }

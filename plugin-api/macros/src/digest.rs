@@ -50,15 +50,25 @@ impl Digest {
                     }
                 }
             };
-            let assertion = dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("BatchHandler")));
+            let assertion =
+                dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("BatchHandler")));
             let entry = quote! { ::devour::plugin::DigestEntry::batch::<#handler>(#text) };
-            return Ok(Self { name, items: quote! { #items #assertion }, entry: dumped(entry, dump) });
+            return Ok(Self {
+                name,
+                items: quote! { #items #assertion },
+                entry: dumped(entry, dump),
+            });
         }
         let mut parameters = method.sig.inputs.iter().skip(1);
         check_offset(method, parameters.next())?;
         let parameters = parameters.map(Parameter::read).collect::<Result<Vec<_>>>()?;
         let taken = Taken::of(index, &parameters, dump, marks, &own)?;
-        let Taken { items, message, prepare, arguments } = taken;
+        let Taken {
+            items,
+            message,
+            prepare,
+            arguments,
+        } = taken;
         let call = quote_spanned! { method.sig.output.span() =>
             ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, offset, #(#arguments),*))
         };
@@ -80,7 +90,11 @@ impl Digest {
         };
         let assertion = dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("Handler")));
         let entry = quote! { ::devour::plugin::DigestEntry::single::<#handler>(#text) };
-        Ok(Self { name, items: quote! { #items #assertion }, entry: dumped(entry, dump) })
+        Ok(Self {
+            name,
+            items: quote! { #items #assertion },
+            entry: dumped(entry, dump),
+        })
     }
 }
 
@@ -109,12 +123,17 @@ impl Taken {
             }
             ([only], _) => only.whole(own),
             (several, Some(mode @ (Mode::Raw | Mode::Object))) => {
-                let span = several.get(1).map_or_else(|| dump.map(|dump| dump.span), |more| Some(more.ty.span()));
+                let span = several
+                    .get(1)
+                    .map_or_else(|| dump.map(|dump| dump.span), |more| Some(more.ty.span()));
                 let text = format!(
                     "with `{}` a digest takes `offset` and one more parameter; fields are for `dump_json`",
                     mode.attribute()
                 );
-                return Err(Error::new(span.unwrap_or_else(proc_macro2::Span::call_site), text));
+                return Err(Error::new(
+                    span.unwrap_or_else(proc_macro2::Span::call_site),
+                    text,
+                ));
             }
             _ => None,
         };
@@ -132,7 +151,8 @@ impl Taken {
     fn fields(index: usize, parameters: &[Parameter], marks: &Marks<'_>, own: &[Ident]) -> Result<Self> {
         let fields_type = format_ident!("Fields{index}");
         let strict = marks.own.strict || marks.block_strict;
-        let (mut names, mut types, mut variables, mut arguments) = (vec![], vec![], vec![], vec![]);
+        let (mut names, mut types, mut variables, mut arguments, mut reads) =
+            (vec![], vec![], vec![], vec![], vec![]);
         let mut with_message = false;
         for parameter in parameters {
             if let Some(message) = parameter.message() {
@@ -147,6 +167,9 @@ impl Taken {
             }
             let variable = variable(names.len());
             arguments.push((field.argument)(&variable));
+            // At the parameter's place, so that a type that cannot be decoded is shown there.
+            let decoded = &field.decoded;
+            reads.push(quote_spanned! { parameter.ty.span() => reader.value::<#decoded>()? });
             names.push(parameter.name.clone());
             types.push(field.decoded);
             variables.push(variable);
@@ -166,7 +189,7 @@ impl Taken {
                     #(let mut #variables: ::std::option::Option<#types> = ::std::option::Option::None;)*
                     while let ::std::option::Option::Some(index) = reader.next_field()? {
                         match index {
-                            #(#indexes => #variables = ::std::option::Option::Some(reader.value()?),)*
+                            #(#indexes => #variables = ::std::option::Option::Some(#reads),)*
                             _ => {}
                         }
                     }
@@ -185,15 +208,24 @@ impl Taken {
         } else {
             (fields, quote! { #unpack taken.0; })
         };
-        Ok(Self { items, message, prepare, arguments })
+        Ok(Self {
+            items,
+            message,
+            prepare,
+            arguments,
+        })
     }
 }
 
 /// `M` of a digest's only parameter `batch: &mut Batch<M>`.
 fn batch_of(method: &ImplItemFn) -> Option<&Type> {
-    let FnArg::Typed(typed) = method.sig.inputs.iter().nth(1)? else { return None };
+    let FnArg::Typed(typed) = method.sig.inputs.iter().nth(1)? else {
+        return None;
+    };
     match (&*typed.ty, method.sig.inputs.len()) {
-        (Type::Reference(reference), 2) if reference.mutability.is_some() => argument_of(&reference.elem, "Batch"),
+        (Type::Reference(reference), 2) if reference.mutability.is_some() => {
+            argument_of(&reference.elem, "Batch")
+        }
         _ => None,
     }
 }
@@ -205,14 +237,21 @@ pub(crate) fn takes_batch(method: &ImplItemFn) -> bool {
 
 fn lent(ty: &Type, own: &[Ident]) -> TokenStream {
     let borrowed = ["Raw", "Object", "Message", "Dumped"];
-    if borrowed.iter().any(|name| is_named(ty, name)) { borrowed_view(ty, own) } else { with_lifetime(ty, own) }
+    if borrowed.iter().any(|name| is_named(ty, name)) {
+        borrowed_view(ty, own)
+    } else {
+        with_lifetime(ty, own)
+    }
 }
 
 /// Checks what every digest has; returns the lifetimes that the method declares.
 fn check_signature(method: &ImplItemFn) -> Result<Vec<Ident>> {
     let signature = &method.sig;
     if let Some(token) = &signature.asyncness {
-        return Err(Error::new_spanned(token, "a digest is not `async`: it is called on a thread of its lane"));
+        return Err(Error::new_spanned(
+            token,
+            "a digest is not `async`: it is called on a thread of its lane",
+        ));
     }
     if let Some(token) = &signature.unsafety {
         return Err(Error::new_spanned(token, "a digest is not `unsafe`"));
@@ -226,7 +265,12 @@ fn check_signature(method: &ImplItemFn) -> Result<Vec<Ident>> {
     for generic in &signature.generics.params {
         match generic {
             GenericParam::Lifetime(lifetime) => own.push(lifetime.lifetime.ident.clone()),
-            other => return Err(Error::new_spanned(other, "a digest has no type parameters: it is called by name")),
+            other => {
+                return Err(Error::new_spanned(
+                    other,
+                    "a digest has no type parameters: it is called by name",
+                ));
+            }
         }
     }
     Ok(own)
@@ -242,13 +286,20 @@ fn check_offset(method: &ImplItemFn, parameter: Option<&FnArg>) -> Result<()> {
         Pat::Wild(_) => true,
         _ => false,
     };
-    if named && is_named(&typed.ty, "i64") { Ok(()) } else { Err(Error::new_spanned(typed, text)) }
+    if named && is_named(&typed.ty, "i64") {
+        Ok(())
+    } else {
+        Err(Error::new_spanned(typed, text))
+    }
 }
 
 /// Fails to compile where the dump mode is not one that the handler's message can be made from.
 fn accepts(dump: Dump, handler: &Ident, consumer: &Type, kind: &Ident) -> TokenStream {
     let variant = dump.mode.variant();
-    let text = format!("`{}` does not fit the type that the digest takes", dump.mode.attribute());
+    let text = format!(
+        "`{}` does not fit the type that the digest takes",
+        dump.mode.attribute()
+    );
     quote_spanned! { dump.span =>
         const _: () = ::std::assert!(
             ::devour::plugin::accepts::<<#handler as ::devour::plugin::#kind<#consumer>>::Message<'static>>(#variant),

@@ -14,7 +14,10 @@ use crate::{
 pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let arguments: Arguments = syn::parse2(arguments)?;
     let block: ItemImpl = syn::parse2(item).map_err(|error| {
-        Error::new(error.span(), format!("`#[consumer(..)]` stands over `impl YourType {{ .. }}`: {error}"))
+        Error::new(
+            error.span(),
+            format!("`#[consumer(..)]` stands over `impl YourType {{ .. }}`: {error}"),
+        )
     })?;
     if let Some((_, path, _)) = &block.trait_ {
         return Err(Error::new_spanned(
@@ -24,7 +27,10 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
         ));
     }
     if !block.generics.params.is_empty() {
-        return Err(Error::new_spanned(&block.generics, "a consumer is one type: a symbol cannot be generic"));
+        return Err(Error::new_spanned(
+            &block.generics,
+            "a consumer is one type: a symbol cannot be generic",
+        ));
     }
     let consumer = &*block.self_ty;
     let Some(type_name) = last_segment(consumer).map(|segment| segment.ident.clone()) else {
@@ -40,7 +46,10 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
         .map_or_else(|| quote! { ::devour::NoSettings }, ToTokens::to_token_stream);
     let construct = construct(&block, &arguments, consumer)?;
     let hooks = hooks(&block, consumer)?;
-    let symbol = arguments.symbol.as_ref().map_or_else(|| type_name.to_string(), syn::LitStr::value);
+    let symbol = arguments
+        .symbol
+        .as_ref()
+        .map_or_else(|| type_name.to_string(), syn::LitStr::value);
     let types = &arguments.types;
     let block = unmarked(block.to_token_stream());
     Ok(quote! {
@@ -66,13 +75,17 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
 
 /// The block without the marks that only this macro knows.
 pub(crate) fn unmarked(item: TokenStream) -> TokenStream {
-    let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else { return item };
+    let Ok(mut block) = syn::parse2::<ItemImpl>(item.clone()) else {
+        return item;
+    };
     for item in &mut block.items {
         let ImplItem::Fn(method) = item else { continue };
         method.attrs.retain(|attribute| !is_digest_mark(attribute));
         for input in &mut method.sig.inputs {
             if let FnArg::Typed(typed) = input {
-                typed.attrs.retain(|attribute| !attribute.path().is_ident("field"));
+                typed
+                    .attrs
+                    .retain(|attribute| !attribute.path().is_ident("field"));
             }
         }
     }
@@ -105,7 +118,10 @@ fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<Vec<Digest>> {
     }
     for name in &arguments.digests {
         if !methods(block).any(|method| method.sig.ident == *name) {
-            return Err(Error::new(name.span(), format!("this block has no method `{name}`")));
+            return Err(Error::new(
+                name.span(),
+                format!("this block has no method `{name}`"),
+            ));
         }
     }
     if found.is_empty() {
@@ -113,20 +129,31 @@ fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<Vec<Digest>> {
         let batch = methods(block).find(|method| method.sig.ident == "digest_batch" && takes_batch(method));
         let single = methods(block).find(|method| method.sig.ident == "digest");
         let Some(only) = batch.or(single) else {
-            let text = "this block has no method `digest`, none marked `#[digest]`, and `digests(..)` lists none";
+            let text =
+                "this block has no method `digest`, none marked `#[digest]`, and `digests(..)` lists none";
             return Err(Error::new_spanned(&block.self_ty, text));
         };
         found.push((only, DigestArguments::default()));
     }
     let mut digests = Vec::new();
     for (index, (method, own)) in found.iter().enumerate() {
-        let marks = Marks { own, block_dump: &arguments.dump, block_strict: arguments.strict };
+        let marks = Marks {
+            own,
+            block_dump: &arguments.dump,
+            block_strict: arguments.strict,
+        };
         digests.push(Digest::new(index, &block.self_ty, method, &marks)?);
     }
     if let Some(name) = &arguments.digest_name {
         let Some(place) = digests.iter().position(|digest| digest.name == name.value()) else {
-            let names: Vec<_> = digests.iter().map(|digest| format!("`{}`", digest.name)).collect();
-            return Err(Error::new(name.span(), format!("no such digest; there are {}", names.join(", "))));
+            let names: Vec<_> = digests
+                .iter()
+                .map(|digest| format!("`{}`", digest.name))
+                .collect();
+            return Err(Error::new(
+                name.span(),
+                format!("no such digest; there are {}", names.join(", ")),
+            ));
         };
         digests[..=place].rotate_right(1);
     }
@@ -177,7 +204,11 @@ fn hooks(block: &ItemImpl, consumer: &Type) -> Result<TokenStream> {
         let name = &method.sig.ident;
         let taken = method.sig.inputs.len();
         let expect = |count: usize, shape: &str| {
-            if taken == count { Ok(()) } else { Err(Error::new_spanned(&method.sig, format!("expected `{shape}`"))) }
+            if taken == count {
+                Ok(())
+            } else {
+                Err(Error::new_spanned(&method.sig, format!("expected `{shape}`")))
+            }
         };
         let text = name.to_string();
         hooks.extend(match text.as_str() {

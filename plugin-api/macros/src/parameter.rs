@@ -32,10 +32,17 @@ impl Parameter {
             return Err(Error::new_spanned(argument, "expected a parameter"));
         };
         if let Type::ImplTrait(_) = &*typed.ty {
-            return Err(Error::new_spanned(&typed.ty, "a digest's parameter has a type of its own, not `impl Trait`"));
+            return Err(Error::new_spanned(
+                &typed.ty,
+                "a digest's parameter has a type of its own, not `impl Trait`",
+            ));
         }
         let mut given = None;
-        for attribute in typed.attrs.iter().filter(|attribute| attribute.path().is_ident("field")) {
+        for attribute in typed
+            .attrs
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("field"))
+        {
             given = Some(attribute.parse_args::<LitStr>()?.value());
         }
         let renamed = given.is_some();
@@ -45,7 +52,11 @@ impl Parameter {
             // The name matters only if it is a field; then `field` says that it must be one.
             (None, _) => String::new(),
         };
-        Ok(Self { name, ty: (*typed.ty).clone(), renamed })
+        Ok(Self {
+            name,
+            ty: (*typed.ty).clone(),
+            renamed,
+        })
     }
 
     /// The type if the parameter is what the digest takes whole; may use `'m`.
@@ -88,21 +99,34 @@ impl Parameter {
         match &self.ty {
             Type::Reference(reference) => {
                 if let Some(mutable) = &reference.mutability {
-                    return Err(Error::new_spanned(mutable, "a field is taken by value or by shared reference"));
+                    return Err(Error::new_spanned(
+                        mutable,
+                        "a field is taken by value or by shared reference",
+                    ));
                 }
                 match &*reference.elem {
-                    ty if is_str(ty) => Ok(Field { decoded: text, argument: |value| quote! { &*#value.0 } }),
+                    ty if is_str(ty) => Ok(Field {
+                        decoded: text,
+                        argument: |value| quote! { &*#value.0 },
+                    }),
                     Type::Slice(slice) => {
                         let element = owned(&slice.elem, own)?;
                         let decoded = quote! { ::std::vec::Vec<#element> };
-                        Ok(Field { decoded, argument: |value| quote! { &#value[..] } })
+                        Ok(Field {
+                            decoded,
+                            argument: |value| quote! { &#value[..] },
+                        })
                     }
-                    ty => Ok(Field { decoded: owned(ty, own)?, argument: |value| quote! { &#value } }),
+                    ty => Ok(Field {
+                        decoded: owned(ty, own)?,
+                        argument: |value| quote! { &#value },
+                    }),
                 }
             }
-            ty if argument_of(ty, "Cow").is_some_and(is_str) => {
-                Ok(Field { decoded: text, argument: |value| quote! { #value.0 } })
-            }
+            ty if argument_of(ty, "Cow").is_some_and(is_str) => Ok(Field {
+                decoded: text,
+                argument: |value| quote! { #value.0 },
+            }),
             ty => match argument_of(ty, "Option") {
                 Some(inner) if argument_of(inner, "Cow").is_some_and(is_str) => Ok(Field {
                     decoded: quote! { ::std::option::Option<#text> },
@@ -116,15 +140,24 @@ impl Parameter {
                     Type::Slice(slice) => {
                         let element = owned(&slice.elem, own)?;
                         let decoded = quote! { ::std::option::Option<::std::vec::Vec<#element>> };
-                        Ok(Field { decoded, argument: |value| quote! { #value.as_deref() } })
+                        Ok(Field {
+                            decoded,
+                            argument: |value| quote! { #value.as_deref() },
+                        })
                     }
                     ty => {
                         let ty = owned(ty, own)?;
                         let decoded = quote! { ::std::option::Option<#ty> };
-                        Ok(Field { decoded, argument: |value| quote! { #value.as_ref() } })
+                        Ok(Field {
+                            decoded,
+                            argument: |value| quote! { #value.as_ref() },
+                        })
                     }
                 },
-                _ => Ok(Field { decoded: owned(ty, own)?, argument: |value| quote! { #value } }),
+                _ => Ok(Field {
+                    decoded: owned(ty, own)?,
+                    argument: |value| quote! { #value },
+                }),
             },
         }
     }

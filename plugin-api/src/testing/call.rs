@@ -66,7 +66,10 @@ impl<'c> TestCall<'c> {
     fn say(&self, index: u32, outcome: Outcome) {
         let mut outcomes = self.outcomes.borrow_mut();
         let said = outcomes[index as usize].replace(outcome);
-        assert!(matches!(said, None | Some(Outcome::Taken)), "message {index} has two outcomes");
+        assert!(
+            matches!(said, None | Some(Outcome::Taken)),
+            "message {index} has two outcomes"
+        );
     }
 }
 
@@ -91,7 +94,11 @@ impl HostedCall for TestCall<'_> {
         // A completion lends views of itself, which safe code cannot store beside what they borrow from: a test may
         // leak a few headers instead.
         let leaked: &'static TestMessage = Box::leak(Box::new(message.clone()));
-        Ok(OwnedMessage::new(Taken { message, headers: leaked.header_views(), host: Arc::clone(&self.host) }))
+        Ok(OwnedMessage::new(Taken {
+            message,
+            headers: leaked.header_views(),
+            host: Arc::clone(&self.host),
+        }))
     }
 }
 
@@ -109,6 +116,7 @@ impl OwnedCompletion for Taken {
     fn complete(self: Box<Self>, outcome: Option<Failure>) {
         let outcome = outcome.map_or(Outcome::Done, Outcome::of);
         let (_, partition) = self.message.place();
-        self.host.complete(partition, self.message.offset.unwrap_or(0), outcome);
+        self.host
+            .complete(partition, self.message.offset.unwrap_or(0), outcome);
     }
 }

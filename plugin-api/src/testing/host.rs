@@ -126,7 +126,11 @@ impl HostServices for TestHost {
     }
 
     fn time(&self, name: &str, nanoseconds: u64) {
-        self.said().timings.entry(name.to_owned()).or_default().push(Duration::from_nanos(nanoseconds));
+        self.said()
+            .timings
+            .entry(name.to_owned())
+            .or_default()
+            .push(Duration::from_nanos(nanoseconds));
     }
 
     fn settings(&self) -> String {
@@ -139,13 +143,19 @@ impl HostServices for TestHost {
 
     fn produce(&self, record: &ProduceRecord<'_>) -> Result<(), String> {
         let headers = record.headers.iter().map(|header| {
-            (header.name.to_string(), header.value.into_option().map(|value| value.as_slice().to_vec()))
+            (
+                header.name.to_string(),
+                header.value.into_option().map(|value| value.as_slice().to_vec()),
+            )
         });
         self.said().produced.push(ProducedRecord {
             topic: record.topic.to_string(),
             partition: (record.partition >= 0).then_some(record.partition),
             key: record.key.into_option().map(|key| key.as_slice().to_vec()),
-            payload: record.payload.into_option().map(|payload| payload.as_slice().to_vec()),
+            payload: record
+                .payload
+                .into_option()
+                .map(|payload| payload.as_slice().to_vec()),
             headers: headers.collect(),
         });
         Ok(())
@@ -157,7 +167,9 @@ impl HostServices for TestHost {
     }
 
     fn resume(&self, topic: &str, partition: i32) -> Result<(), String> {
-        self.said().paused.retain(|paused| (paused.0.as_str(), paused.1) != (topic, partition));
+        self.said()
+            .paused
+            .retain(|paused| (paused.0.as_str(), paused.1) != (topic, partition));
         Ok(())
     }
 }

@@ -40,7 +40,10 @@ impl TestMessage {
     /// A message without a value.
     #[must_use]
     pub fn tombstone() -> Self {
-        Self { payload: None, ..Self::raw("") }
+        Self {
+            payload: None,
+            ..Self::raw("")
+        }
     }
 
     /// Sets the topic.

@@ -24,18 +24,13 @@
 //! assert!(matches!(&report.outcomes[1], Outcome::Rejected { message } if message == "too large"));
 //! ```
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    marker::PhantomData,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use abi_stable::std_types::ROption;
 use devour_abi::{
-    AssignedPartition, Call, CallCell, CallHost, ConstructRequest, ConsumerModuleRef, CutNumber, DescribeRequest,
-    Descriptor, DumpMode, Failure, FailureKind, Host, Instance, LifecycleAnswer, LifecycleCall, MessageView,
-    StartOffset, abi_stable,
+    AssignedPartition, Call, CallCell, CallHost, ConstructRequest, ConsumerModuleRef, CutNumber,
+    DescribeRequest, Descriptor, DumpMode, Failure, FailureKind, Host, Instance, LifecycleAnswer,
+    LifecycleCall, MessageView, StartOffset, abi_stable,
 };
 use serde_json::Value;
 
@@ -44,10 +39,12 @@ use crate::{plugin::Exported, shim::Shim};
 mod call;
 mod host;
 mod message;
+mod outcome;
 
 pub(crate) use call::note_passed;
 pub use host::{LogLine, ProducedRecord};
 pub use message::TestMessage;
+pub use outcome::{Outcome, Report};
 
 use call::TestCall;
 use host::TestHost;
@@ -71,52 +68,6 @@ pub struct TesterBuilder<C> {
     request: ConstructRequest,
     hold_on_reject: bool,
     consumer: PhantomData<fn() -> C>,
-}
-
-/// What became of the messages of one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// One outcome per message, in their order.
-    pub outcomes: Vec<Outcome>,
-}
-
-/// What became of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Digested.
-    Done,
-    /// A tombstone that the digest has no value for: passed over and counted.
-    Passed,
-    /// To be tried again.
-    Retry {
-        /// Why.
-        message: String,
-        /// When, if the digest said so.
-        delay: Option<Duration>,
-    },
-    /// Not to be tried again.
-    Rejected {
-        /// Why.
-        message: String,
-    },
-    /// Its bytes are not what the digest takes, so the digest never saw it.
-    Undecodable {
-        /// What does not fit.
-        message: String,
-    },
-    /// Passed over, because an earlier message of its partition waits.
-    NotBegun,
-    /// Taken beyond the call; see [`Tester::completed`].
-    Taken,
-    /// The digest returned a fatal error or panicked: the instance is gone.
-    Broken {
-        /// Which of the two.
-        kind: FailureKind,
-        /// Why.
-        message: String,
-    },
-    /// The call ended before it.
-    NotReached,
 }
 
 /// Why a consumer could not be made, or failed in a step of its life.
@@ -212,9 +163,17 @@ impl<C: Exported> Tester<C> {
     /// The consumer, set up.
     #[must_use]
     pub fn builder() -> TesterBuilder<C> {
-        let request =
-            ConstructRequest { route: "test".to_owned(), lanes: 1, generation: 1, ..ConstructRequest::default() };
-        TesterBuilder { request, hold_on_reject: false, consumer: PhantomData }
+        let request = ConstructRequest {
+            route: "test".to_owned(),
+            lanes: 1,
+            generation: 1,
+            ..ConstructRequest::default()
+        };
+        TesterBuilder {
+            request,
+            hold_on_reject: false,
+            consumer: PhantomData,
+        }
     }
 
     /// What the consumer says of itself under these settings.
@@ -269,7 +228,10 @@ impl<C: Exported> Tester<C> {
     /// # Errors
     /// What it says.
     pub fn assigned(&mut self, partitions: &[(&str, i32)]) -> Result<Vec<StartOffset>, TestError> {
-        let call = LifecycleCall::Assigned { partitions: named(partitions), ask_start_offsets: true };
+        let call = LifecycleCall::Assigned {
+            partitions: named(partitions),
+            ask_start_offsets: true,
+        };
         self.step(&call).map(|answer| answer.start_offsets)
     }
 
@@ -278,7 +240,11 @@ impl<C: Exported> Tester<C> {
     /// # Errors
     /// What it says.
     pub fn revoked(&mut self, partitions: &[(&str, i32)]) -> Result<(), TestError> {
-        self.step(&LifecycleCall::Revoked { partitions: named(partitions), lost: false }).map(drop)
+        self.step(&LifecycleCall::Revoked {
+            partitions: named(partitions),
+            lost: false,
+        })
+        .map(drop)
     }
 
     /// Calls `flush`.
@@ -340,7 +306,10 @@ impl<C: Exported> Tester<C> {
     }
 
     fn step(&mut self, call: &LifecycleCall) -> Result<LifecycleAnswer, TestError> {
-        let instance = self.instance.as_mut().expect("the consumer is gone: it panicked or failed fatally");
+        let instance = self
+            .instance
+            .as_mut()
+            .expect("the consumer is gone: it panicked or failed fatally");
         let answered = instance.lifecycle(call);
         if matches!(&answered, Err(failure) if failure.kind == FailureKind::PANIC) {
             self.instance = None;
@@ -355,9 +324,15 @@ impl<C: Exported> Tester<C> {
             *next = (*next).max(offset + 1);
         }
         let tags: Vec<u64> = messages.iter().map(|message| self.tag(message)).collect();
-        let views: Vec<MessageView<'_>> =
-            messages.iter().zip(&tags).map(|(message, tag)| message.view(*tag)).collect();
-        let instance = self.instance.as_mut().expect("the consumer is gone: it panicked or failed fatally");
+        let views: Vec<MessageView<'_>> = messages
+            .iter()
+            .zip(&tags)
+            .map(|(message, tag)| message.view(*tag))
+            .collect();
+        let instance = self
+            .instance
+            .as_mut()
+            .expect("the consumer is gone: it panicked or failed fatally");
         self.calls += 1;
         let hosted = TestCall::new(&messages, Arc::clone(&self.host));
         let returned = instance.digest(&Call {
@@ -403,63 +378,13 @@ fn named(partitions: &[(&str, i32)]) -> Vec<AssignedPartition> {
         .collect()
 }
 
-// === impl Report ===
-
-impl Report {
-    /// Whether every message was digested.
-    #[must_use]
-    pub fn all_done(&self) -> bool {
-        self.outcomes.iter().all(|outcome| *outcome == Outcome::Done)
-    }
-
-    /// How often each kind of outcome came, by its name, for a test that counts.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
-        for outcome in &self.outcomes {
-            *counts.entry(outcome.name()).or_default() += 1;
-        }
-        counts
-    }
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    /// The outcome's name in words.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Passed => "passed",
-            Self::Retry { .. } => "retry",
-            Self::Rejected { .. } => "rejected",
-            Self::Undecodable { .. } => "undecodable",
-            Self::NotBegun => "not begun",
-            Self::Taken => "taken",
-            Self::Broken { .. } => "broken",
-            Self::NotReached => "not reached",
-        }
-    }
-
-    fn of(failure: Failure) -> Self {
-        let message = failure.message.into_string();
-        match failure.kind {
-            FailureKind::REJECT => Self::Rejected { message },
-            FailureKind::UNDECODABLE => Self::Undecodable { message },
-            FailureKind::FATAL | FailureKind::PANIC => Self::Broken { kind: failure.kind, message },
-            _ => {
-                let delay = (failure.delay_ms != 0).then(|| Duration::from_millis(failure.delay_ms));
-                Self::Retry { message, delay }
-            }
-        }
-    }
-}
-
 // === impl TestError ===
 
 impl From<Failure> for TestError {
     fn from(failure: Failure) -> Self {
-        Self { kind: failure.kind, message: failure.message.into_string() }
+        Self {
+            kind: failure.kind,
+            message: failure.message.into_string(),
+        }
     }
 }

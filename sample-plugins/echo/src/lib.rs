@@ -110,7 +110,11 @@ impl EchoJson {
     }
 
     // The whole object, because an echo knows no fields; a digest that does takes them as parameters.
-    fn digest(&mut self, offset: i64, object: WithMessage<'_, Json<Map<String, Value>>>) -> Result<(), DigestError> {
+    fn digest(
+        &mut self,
+        offset: i64,
+        object: WithMessage<'_, Json<Map<String, Value>>>,
+    ) -> Result<(), DigestError> {
         self.0.echo(&object.message, |line| {
             write!(line, "{offset}")?;
             for (name, value) in object.value.iter() {
@@ -125,8 +129,17 @@ impl EchoJson {
 
 impl Echo {
     fn new(settings: &EchoSettings) -> Result<Self, DigestError> {
-        let ledger = settings.ledger.as_deref().map(Ledger::open).transpose().or_fatal()?;
-        Ok(Self { print: settings.print, ledger, line: Vec::new() })
+        let ledger = settings
+            .ledger
+            .as_deref()
+            .map(Ledger::open)
+            .transpose()
+            .or_fatal()?;
+        Ok(Self {
+            print: settings.print,
+            ledger,
+            line: Vec::new(),
+        })
     }
 
     /// Prints the line that `describe` writes, in one piece, and writes the message down.
@@ -153,13 +166,13 @@ impl Echo {
 fn value(line: &mut Vec<u8>, bytes: Option<&[u8]>) -> io::Result<()> {
     match bytes {
         None => line.write_all(b"null"),
-        Some(bytes) => String::from_utf8_lossy(bytes).split_inclusive(['\n', '\r']).try_for_each(|part| {
-            match part.strip_suffix(['\n', '\r']) {
+        Some(bytes) => String::from_utf8_lossy(bytes)
+            .split_inclusive(['\n', '\r'])
+            .try_for_each(|part| match part.strip_suffix(['\n', '\r']) {
                 Some(text) if part.ends_with('\n') => write!(line, "{text}\\n"),
                 Some(text) => write!(line, "{text}\\r"),
                 None => line.write_all(part.as_bytes()),
-            }
-        }),
+            }),
     }
 }
 

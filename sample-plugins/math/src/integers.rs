@@ -33,7 +33,9 @@ pub fn least_common_multiple(numbers: &[u64]) -> Result<u64, NoMultiple> {
         return Ok(0);
     }
     numbers.iter().try_fold(1u64, |multiple, number| {
-        (multiple / greatest_common_divisor(multiple, *number)).checked_mul(*number).ok_or(NoMultiple::TooLarge)
+        (multiple / greatest_common_divisor(multiple, *number))
+            .checked_mul(*number)
+            .ok_or(NoMultiple::TooLarge)
     })
 }
 
@@ -86,11 +88,22 @@ impl<'de> Visitor<'de> for IntegersVisitor {
         if text.trim().is_empty() {
             return Ok(Integers(Vec::new()));
         }
-        let number = |part: &str| match part.trim().strip_prefix('-').unwrap_or(part.trim()).parse::<u64>() {
+        let number = |part: &str| match part
+            .trim()
+            .strip_prefix('-')
+            .unwrap_or(part.trim())
+            .parse::<u64>()
+        {
             Ok(number) => Ok(number),
-            Err(error) => Err(E::custom(format_args!("`{}` in \"{text}\": {error}", part.trim()))),
+            Err(error) => Err(E::custom(format_args!(
+                "`{}` in \"{text}\": {error}",
+                part.trim()
+            ))),
         };
-        text.split(',').map(number).collect::<Result<_, E>>().map(Integers)
+        text.split(',')
+            .map(number)
+            .collect::<Result<_, E>>()
+            .map(Integers)
     }
 }
 

@@ -36,7 +36,12 @@ pub struct Math {
 )]
 impl Math {
     fn construct(settings: MathSettings, context: ConsumerContext) -> Result<Self, DigestError> {
-        let ledger = settings.ledger.as_deref().map(Ledger::open).transpose().or_fatal()?;
+        let ledger = settings
+            .ledger
+            .as_deref()
+            .map(Ledger::open)
+            .transpose()
+            .or_fatal()?;
         Ok(Self { context, ledger })
     }
 

@@ -29,7 +29,9 @@ pub struct Ledger {
 pub fn number_in(bytes: &[u8]) -> Option<u64> {
     let begin = bytes.iter().position(u8::is_ascii_digit)?;
     let digits = bytes[begin..].iter().take_while(|byte| byte.is_ascii_digit());
-    digits.into_iter().try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+    digits.into_iter().try_fold(0u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }
 
 // === impl Ledger ===
@@ -40,10 +42,17 @@ impl Ledger {
     /// # Errors
     /// If it cannot be opened; the text names it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("the ledger {}: {error}", path.display()))
-        })?;
-        Ok(Self { file, line: String::new() })
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("the ledger {}: {error}", path.display()))
+            })?;
+        Ok(Self {
+            file,
+            line: String::new(),
+        })
     }
 
     /// Writes one message down.
@@ -75,13 +84,19 @@ mod tests {
         one.saw("math", 0, 0, Some(5)).unwrap();
         other.saw("echo", 1, 7, None).unwrap();
         one.saw("math", 0, 1, Some(6)).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "math 0 0 5\necho 1 7 -\nmath 0 1 6\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "math 0 0 5\necho 1 7 -\nmath 0 1 6\n"
+        );
     }
 
     #[test]
     fn a_ledger_that_cannot_be_opened_is_named() {
         let error = Ledger::open(Path::new("/no/such/ledger")).unwrap_err();
-        assert!(error.to_string().starts_with("the ledger /no/such/ledger: "), "{error}");
+        assert!(
+            error.to_string().starts_with("the ledger /no/such/ledger: "),
+            "{error}"
+        );
     }
 
     #[test]

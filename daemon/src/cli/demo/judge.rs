@@ -59,8 +59,16 @@ impl Verdict {
 
 impl Judge {
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
-        let follow = |path| Followed { path, file: None, rest: Vec::new() };
-        Self { files: paths.into_iter().map(follow).collect(), partitions: HashMap::new(), verdict: Verdict::default() }
+        let follow = |path| Followed {
+            path,
+            file: None,
+            rest: Vec::new(),
+        };
+        Self {
+            files: paths.into_iter().map(follow).collect(),
+            partitions: HashMap::new(),
+            verdict: Verdict::default(),
+        }
     }
 
     pub(super) fn verdict(&self) -> &Verdict {
@@ -73,7 +81,10 @@ impl Judge {
         for index in 0..self.files.len() {
             let mut text = std::mem::take(&mut self.files[index].rest);
             self.files[index].append_to(&mut text)?;
-            let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let end = text
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
             self.files[index].rest = text.split_off(end);
             for line in String::from_utf8_lossy(&text).lines() {
                 self.note(line)?;
@@ -84,7 +95,13 @@ impl Judge {
 
     fn note(&mut self, line: &str) -> io::Result<()> {
         let mut words = line.split(' ');
-        let parsed = (|| Some((words.next()?, words.next()?.parse().ok()?, words.next()?.parse::<u64>().ok()?)))();
+        let parsed = (|| {
+            Some((
+                words.next()?,
+                words.next()?.parse().ok()?,
+                words.next()?.parse::<u64>().ok()?,
+            ))
+        })();
         let (topic, partition, offset) =
             parsed.ok_or_else(|| io::Error::other(format!("`{line}` is not `topic partition offset`")))?;
         let seen = self.partitions.entry((topic.to_owned(), partition)).or_default();
@@ -114,7 +131,10 @@ impl Followed {
                 Err(error) => return Err(error),
             }
         }
-        self.file.as_mut().map_or(Ok(0), |file| file.read_to_end(text)).map(drop)
+        self.file
+            .as_mut()
+            .map_or(Ok(0), |file| file.read_to_end(text))
+            .map(drop)
     }
 }
 
@@ -157,7 +177,15 @@ mod tests {
     #[test]
     fn a_repeat_and_a_step_back_are_told_apart() {
         let verdict = judge("a 0 0\na 0 2\na 0 1\na 0 2\n");
-        assert_eq!(verdict, Verdict { digested: 4, distinct: 3, duplicated: 1, out_of_order: 1 });
+        assert_eq!(
+            verdict,
+            Verdict {
+                digested: 4,
+                distinct: 3,
+                duplicated: 1,
+                out_of_order: 1
+            }
+        );
     }
 
     #[test]

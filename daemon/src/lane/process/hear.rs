@@ -65,7 +65,9 @@ impl ProcessHome {
 
     /// The process is reaped and its group killed: what it still said counts, then it is down.
     fn bury(&mut self, events: &mut Vec<HomeEvent>) {
-        let Some(exit) = self.process.as_ref().and_then(|process| process.child.try_exit()) else { return };
+        let Some(exit) = self.process.as_ref().and_then(|process| process.child.try_exit()) else {
+            return;
+        };
         // A grandchild outside of the group may hold the pipes and sockets and fill them for ever.
         for _ in 0..AFTER_DEATH {
             let (work, talk) = (self.hear_work(events), self.hear_talk());
@@ -78,21 +80,38 @@ impl ProcessHome {
         let progress = self.in_hand.note(self.cell());
         self.in_hand.clear();
         self.calls.all_came_back();
-        let Some(mut process) = self.process.take() else { return };
-        let mut ear = Ear { route: &self.config.route, voice: &*self.config.voice, rate: &mut self.rate };
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
+        let mut ear = Ear {
+            route: &self.config.route,
+            voice: &*self.config.voice,
+            rate: &mut self.rate,
+        };
         for stream in [&mut process.stdout, &mut process.stderr].into_iter().flatten() {
             stream.finish(&mut ear);
         }
         ear.settle();
         let _ = self.poller.remove(process.child.exit_fd());
-        events.push(HomeEvent::Down { cause: process.cause(exit), progress });
+        events.push(HomeEvent::Down {
+            cause: process.cause(exit),
+            progress,
+        });
     }
 
     fn hear_printed(&mut self, token: u64) {
         let Some(process) = &mut self.process else { return };
-        let slot = if token == STDOUT { &mut process.stdout } else { &mut process.stderr };
+        let slot = if token == STDOUT {
+            &mut process.stdout
+        } else {
+            &mut process.stderr
+        };
         let Some(stream) = slot else { return };
-        let mut ear = Ear { route: &self.config.route, voice: &*self.config.voice, rate: &mut self.rate };
+        let mut ear = Ear {
+            route: &self.config.route,
+            voice: &*self.config.voice,
+            rate: &mut self.rate,
+        };
         if !stream.read(&mut ear) {
             stream.finish(&mut ear);
             // Closed, it leaves the poller by itself.
@@ -168,13 +187,19 @@ impl ProcessHome {
 
     /// Handles what reading gave instead of a frame; whether to read on.
     fn not_a_frame(&mut self, got: std::io::Result<Received>, token: u64) -> bool {
-        let Some(process) = &mut self.process else { return false };
+        let Some(process) = &mut self.process else {
+            return false;
+        };
         match got {
             Ok(Received::Frame(_) | Received::Reset) => true,
             Ok(Received::Nothing) => false,
             Ok(Received::Closed) => {
                 // A closed socket stays readable: it would wake the route without end.
-                let outbox = if token == WORK { &process.work } else { &process.talk };
+                let outbox = if token == WORK {
+                    &process.work
+                } else {
+                    &process.talk
+                };
                 let _ = self.poller.remove(outbox.socket());
                 process.closed = true;
                 self.tick_from_now();
@@ -200,11 +225,15 @@ impl ProcessHome {
         beside: Option<OwnedFd>,
         events: &mut Vec<HomeEvent>,
     ) -> Result<(), String> {
-        let Some(process) = self.process.as_mut().filter(|process| !process.deaf) else { return Ok(()) };
+        let Some(process) = self.process.as_mut().filter(|process| !process.deaf) else {
+            return Ok(());
+        };
         match (process.stage, said) {
             (Stage::Building, FromLane::Up) => {
                 process.stage = Stage::Up;
-                events.push(HomeEvent::Up { pid: Some(process.child.pid) });
+                events.push(HomeEvent::Up {
+                    pid: Some(process.child.pid),
+                });
             }
             (Stage::Building, FromLane::NotBuilt(why)) => {
                 process.deaf = true;
@@ -226,13 +255,24 @@ impl ProcessHome {
                     events.push(HomeEvent::NotBegun { call, first, count });
                 }
             }
-            (Stage::Up, FromLane::Returned { call, finished, broken }) => {
+            (
+                Stage::Up,
+                FromLane::Returned {
+                    call,
+                    finished,
+                    broken,
+                },
+            ) => {
                 self.in_hand.returned(call, finished)?;
                 if let Some(failure) = &broken {
                     give_up(process, failure);
                 }
                 if self.calls.came_back(call) {
-                    events.push(HomeEvent::Returned { call, finished, broken });
+                    events.push(HomeEvent::Returned {
+                        call,
+                        finished,
+                        broken,
+                    });
                 }
             }
             (Stage::Up, FromLane::Answered(json)) => {
@@ -265,17 +305,37 @@ impl ProcessHome {
         }
         let (route, voice) = (&self.config.route, &*self.config.voice);
         match *said {
-            FromTalk::Log { level, at, target, message, fields } => {
+            FromTalk::Log {
+                level,
+                at,
+                target,
+                message,
+                fields,
+            } => {
                 let at = match at {
                     None => None,
                     Some((slot, offset)) => {
                         let known = self.slots.get(&slot);
-                        let (topic, partition) = known.ok_or("a log line about a partition that it does not have")?;
-                        Some(Position { topic, partition: *partition, offset })
+                        let (topic, partition) =
+                            known.ok_or("a log line about a partition that it does not have")?;
+                        Some(Position {
+                            topic,
+                            partition: *partition,
+                            offset,
+                        })
                     }
                 };
                 if level <= voice.level() {
-                    voice.log(route, &PluginLog { level, target, message, fields, at });
+                    voice.log(
+                        route,
+                        &PluginLog {
+                            level,
+                            target,
+                            message,
+                            fields,
+                            at,
+                        },
+                    );
                 }
             }
             FromTalk::Count { name, by } => {
@@ -326,7 +386,8 @@ fn knows(metrics: &mut std::collections::HashSet<Box<str>>, name: &str) -> Resul
 }
 
 fn read_answer(json: &str, beside: Option<OwnedFd>) -> Result<LifecycleAnswer, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("the answer to a lifecycle call cannot be read: {error}");
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("the answer to a lifecycle call cannot be read: {error}");
     if !json.is_empty() {
         return serde_json::from_str(json).map_err(|error| wrong(&error));
     }
