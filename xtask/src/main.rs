@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod demo;
+mod kafka;
+mod soak;
 mod tool;
 
 #[derive(Parser)]
@@ -23,11 +26,29 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Builds devourd for release, measures it on a real Kafka and compares it with librdkafka's bare loop.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// `--json`, `--quick`, `--runs N`, names of benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// The real Kafka of the scenarios, by hand.
+    #[command(subcommand)]
+    Kafka(kafka::Command),
+    /// Runs the scenarios at full counts.
+    Soak {
+        /// Only those whose names contain this.
+        scenario: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo { args } => demo::run(&args),
+        Command::Bench { args } => bench::run(&args),
+        Command::Kafka(command) => kafka::run(&command),
+        Command::Soak { scenario } => soak::run(scenario.as_deref()),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error}");

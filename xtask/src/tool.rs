@@ -25,15 +25,24 @@ pub(crate) fn cargo(args: &[impl AsRef<OsStr>]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     let status = run(command.args(args).current_dir(workspace()))?;
-    if status.success() { Ok(()) } else { Err(format!("cargo ended with {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo ended with {status}"))
+    }
 }
 
 /// Runs a program to its end.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
-    command.status().map_err(|error| format!("{}: {error}", command.get_program().display()))
+    command
+        .status()
+        .map_err(|error| format!("{}: {error}", command.get_program().display()))
 }
 
 /// A program's status as this one's.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }

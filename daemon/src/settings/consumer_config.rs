@@ -32,13 +32,13 @@ pub(super) static CONFIG: Block = Block {
             .otherwise("1")
             .example("1"),
         key("fetch_wait_max_ms", Kind::integer(0, 300_000, "milliseconds"), "How long a broker waits for that. Less than the socket timeout.")
-            .otherwise("librdkafka's 500")
-            .example("500"),
+            .otherwise("100")
+            .example("100"),
         key("fetch_error_backoff_ms", Kind::integer(0, 300_000, "milliseconds"), "How long a partition rests after a fetch that failed.")
             .otherwise("librdkafka's 500")
             .example("500"),
         key("queued_max_messages", Kind::integer(1, 10_000_000, "messages"), "How many messages of a partition are read ahead, about (`queued.min.messages` and `queued.max.messages.kbytes`).")
-            .otherwise("librdkafka's 100000, within 64 MiB")
+            .otherwise("librdkafka's 100000, within 32 MiB for the whole client")
             .example("2000"),
         key("offsets_channel_backoff_ms", Kind::integer(0, 3_600_000, "milliseconds"), "The wait after the first commit that failed; after the n-th it is n times as long.")
             .otherwise("1000")
@@ -66,7 +66,7 @@ pub(super) static CONFIG: Block = Block {
             .standing(Only("-1", "the generation comes from the group protocol")),
         key("consumer_id", Kind::Text { what: "text", check: any }, "Accepted: the group protocol gives it.")
             .default("\"\"")
-            .standing(Only("\"\"", "the member's id comes from the group protocol; name the client with `librdkafka: {client.id: ...}`, or the member with `group.instance.id`")),
+            .standing(Only("\"\"", "the member's id comes from the group protocol; name the client with `librdkafka: {client.id: ...}`")),
         ignored("num_consumer_fetchers", Kind::Any, "1", "librdkafka has one fetcher for each broker"),
         ignored("rebalance_backoff_ms", Kind::Any, "2000", "librdkafka joins a group again for as long as it takes"),
         ignored("rebalance_max_retries", Kind::Any, "5", "librdkafka joins a group again for as long as it takes"),

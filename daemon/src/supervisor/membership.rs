@@ -19,7 +19,7 @@ pub enum MemberLockError {
     /// Another process has it.
     #[error(
         "another devourd on this host runs the static member `{member}` (it holds {}). Stop it, or give one of the two \
-         `membership: dynamic` or another `librdkafka: group.instance.id`", .file.display()
+         `membership: dynamic`", .file.display()
     )]
     Taken {
         /// The member's id.

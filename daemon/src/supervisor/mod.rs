@@ -53,6 +53,8 @@ pub struct Supervisor {
     reader: Option<Reader>,
     stopping: Option<Instant>,
     ready: bool,
+    /// Routes of the settings that cannot run and have no plan.
+    unplanned: Vec<RouteName>,
     left: bool,
     /// The routes that ended by themselves, when that ends the daemon (`consume`, `demo`).
     ends_with_routes: bool,
@@ -86,6 +88,7 @@ impl Supervisor {
             reader: None,
             stopping: None,
             ready: false,
+            unplanned: Vec::new(),
             left: false,
             ends_with_routes: false,
             failed: false,
@@ -117,6 +120,7 @@ impl Supervisor {
                     self.failed = true;
                     tell_findings(&route.name, &findings);
                     tracing::error!(route = %route.name, state = %State::Failed, from = "none", "route state");
+                    self.unplanned.push(route.name.clone());
                 }
             }
         }
@@ -257,6 +261,10 @@ impl Supervisor {
         match event {
             Event::Polling => {}
             Event::Assigned(partitions) => {
+                if partitions > 0 {
+                    // It acts at the first assignment after the daemon starts, and at no later one.
+                    route.plan.worker.reset_to = None;
+                }
                 route.partitions = Some(partitions);
                 route.settle(now);
             }
@@ -471,10 +479,14 @@ impl Supervisor {
             took_ms = now.elapsed().as_millis() as u64,
             "reloaded"
         );
+        self.unplanned.clear();
         self.settings = settings;
     }
 
     fn dump(&self) {
+        for name in &self.unplanned {
+            tracing::info!(route = %name, state = %State::Failed, "dump");
+        }
         for (name, route) in &self.routes {
             let stats = route.worker.as_ref().map(|worker| &worker.stats);
             let count = |read: fn(&crate::worker::RouteStats) -> u64| stats.map(|stats| read(stats));
@@ -518,7 +530,7 @@ impl Supervisor {
             counted(State::Running),
             counted(State::Starting),
             counted(State::Backoff),
-            counted(State::Failed),
+            counted(State::Failed) + self.unplanned.len(),
             counted(State::Draining),
         ));
     }

@@ -287,9 +287,7 @@ fn client_properties(
     route: &Route,
     choices: &Choices,
 ) -> Result<ClientProperties, Vec<PlanFinding>> {
-    let own_id = route.cluster.librdkafka.contains_key("group.instance.id");
-    let is_static =
-        route.membership == Membership::Static && choices.consumer_type == ConsumerType::Balanced && !own_id;
+    let is_static = route.membership == Membership::Static && choices.consumer_type == ConsumerType::Balanced;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let file = settings
         .file

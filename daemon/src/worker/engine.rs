@@ -25,6 +25,8 @@ pub(super) struct Engine {
     pub stats: Arc<RouteStats>,
     pub home: Box<dyn Home>,
     pub plugin: Plugin,
+    /// Its process.
+    pub pid: Option<u32>,
     pub partitions: Partitions,
     /// Calls that are not over, in the order of their numbers.
     pub calls: VecDeque<InHand>,
@@ -89,6 +91,7 @@ impl Engine {
             stats,
             home,
             plugin: Plugin::Down,
+            pid: None,
             partitions: Partitions::default(),
             calls: VecDeque::new(),
             outgoing: VecDeque::new(),
@@ -126,7 +129,7 @@ impl Engine {
         if !slots.is_empty() {
             self.step_assigned(slots);
         }
-        self.tell(Event::PluginUp { pid });
+        self.pid = pid;
     }
 
     /// Tells the instance that partitions are its route's.
@@ -165,6 +168,7 @@ impl Engine {
             since: Instant::now(),
         };
         self.last_return = Instant::now();
+        self.tell(Event::PluginUp { pid: self.pid });
         self.release_next.clear();
         self.hold_next = self
             .partitions

@@ -169,7 +169,7 @@ impl Engine {
             Decision::Stop => {
                 tracing::error!(%route, topic, partition = number, offset, attempt, kind, error,
                     "digest failed; this partition stops here, as `on_error.then: stop` says. The others go on. Mend \
-                     the plugin or the message, then restart the route");
+                     the plugin or the message, then change the route and reload, or restart the daemon");
                 let mut record = self.home.copy_out(call, index);
                 record.attempt = attempt.saturating_add(1);
                 let parked = self.partitions.park(item.slot, Waiting::Ready);
@@ -372,24 +372,58 @@ impl Engine {
     }
 
     /// The plugin is gone and its last word is applied: what the cell says is done is done, the rest stays in hand
-    /// for its successor.
+    /// for its successor. The message that missed its deadline has failed.
     fn down(&mut self, cause: DownCause, progress: Progress) {
+        self.finish_to(progress);
+        if let DownCause::Deadline(error) = &cause
+            && let Some(at) = self
+                .calls
+                .iter()
+                .position(|call| call.number == progress.call && !call.returned)
+        {
+            let (number, from) = (self.calls[at].number, self.calls[at].from);
+            if let Some(item) = self.calls[at].items.get(from as usize).copied()
+                && !self.calls[at].is_excepted(from)
+            {
+                RouteStats::add(&self.stats.failed, 1);
+                self.take_failure(
+                    number,
+                    from,
+                    item,
+                    &Failure::new(FailureKind::RETRY, error.clone()),
+                );
+                self.drop_items(at, from + 1);
+                self.calls[at].from = from + 1;
+            }
+        }
+        self.plugin_down(cause);
+    }
+
+    /// Takes what a plugin that still lives has finished of its call. The cell is read first: a failure is told before
+    /// the cell moves on, so what is told by then is known when the cell is applied.
+    pub(super) fn take_progress(&mut self) {
+        let progress = self.home.progress();
+        self.pump();
+        self.finish_to(progress);
+    }
+
+    fn finish_to(&mut self, progress: Progress) {
         for at in 0..self.calls.len() {
             let call = &self.calls[at];
             if call.returned || call.number > progress.call {
                 continue;
             }
+            let end = call.items.len() as u32;
             let reached = if call.number == progress.call {
                 progress.index
             } else {
-                call.items.len() as u32
+                end
             };
-            let reached = reached.clamp(call.from, call.items.len() as u32);
+            let reached = reached.clamp(call.from, end);
             self.finish_below(at, reached);
             self.drop_items(at, reached);
             self.calls[at].from = reached;
         }
-        self.plugin_down(cause);
     }
 
     /// The listener's word for how many partitions there are.

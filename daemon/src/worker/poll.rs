@@ -192,8 +192,8 @@ impl Loop {
                     .get("group.instance.id")
                     .unwrap_or_default();
                 Ended::Misconfigured(format!(
-                    "another consumer uses the same static member id `{id}`: {error}. Give one of the two another \
-                     `librdkafka: group.instance.id`, or `membership: dynamic`"
+                    "another consumer uses the same static member id `{id}`: {error}. Give one of the \
+                     two `membership: dynamic`"
                 ))
             }
             _ => Ended::ClientFailed(error.to_string()),
@@ -313,6 +313,9 @@ impl Loop {
         let in_time = engine.pump_until(deadline, |engine| {
             engine.calls.iter().all(|call| call.is_over()) || !engine.is_up()
         });
+        if !in_time {
+            engine.take_progress();
+        }
         let left = if in_time { 0 } else { engine.in_hand() };
         let blocked_by = if in_time {
             String::new()

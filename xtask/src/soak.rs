@@ -1,0 +1,27 @@
+//! `cargo xtask soak`: the scenarios at the counts that the documentation promises.
+
+use std::process::{Command, ExitCode};
+
+use crate::tool;
+
+/// Runs the scenarios whose names contain `scenario` (all without one), one after the other, with Kafka required.
+pub(crate) fn run(scenario: Option<&str>) -> tool::Result<ExitCode> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args([
+            "test",
+            "--package",
+            "devour-tests",
+            "--test",
+            "scenarios",
+            "--",
+            "--test-threads",
+            "1",
+        ])
+        .args(scenario)
+        .env("DEVOUR_SOAK", "1")
+        .env("DEVOUR_TEST_REQUIRE_KAFKA", "1")
+        .current_dir(tool::workspace());
+    tool::run(&mut command).map(tool::exit_code)
+}
