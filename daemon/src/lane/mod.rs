@@ -119,6 +119,8 @@ pub enum HomeEvent {
     },
     /// The answer to a lifecycle call, in the order of the calls.
     Lifecycle(Result<LifecycleAnswer, Failure>),
+    /// It missed a deadline and cannot be ended (a thread): nothing more comes of it, unless it ends after all.
+    Stuck(String),
     /// The plugin is gone: reaped, its last frames applied. `room` is 0 until the next `start` is up.
     Down {
         /// Why.

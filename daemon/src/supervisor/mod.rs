@@ -274,6 +274,13 @@ impl Supervisor {
                 route.pid = pid;
                 route.settle(now);
             }
+            Event::PluginStuck(why) => {
+                tracing::error!(route = %name, error = why, "plugin stuck in the daemon's own thread; its partitions are \
+                    given up. Only a restart of the daemon frees it; `isolation: process` would have");
+                route.plugin_up = false;
+                route.last_error = Some(why);
+                route.enter(State::Backoff, now);
+            }
             Event::PluginDown { cause, lived } => {
                 route.plugin_up = false;
                 let pid = route.pid.take();
@@ -306,7 +313,7 @@ impl Supervisor {
     fn ended(&mut self, mut route: Supervised, ended: Ended, now: Instant) -> Option<Supervised> {
         let name = route.plan.route.name.clone();
         if let Ended::Left { messages, blocked_by } = &ended {
-            self.left = true;
+            self.left |= self.stopping.is_some();
             tracing::error!(route = %name, messages, blocked_by, "stopped with messages in hand; they are read again");
         }
         match std::mem::take(&mut route.then) {
@@ -441,6 +448,10 @@ impl Supervisor {
             .collect();
         let changes = diff(&runs, &plans);
         let deadline = now + settings.shutdown_timeout;
+        // A failed route that the file no longer names is forgotten, and its lock with it.
+        self.routes.retain(|name, route| {
+            route.state != State::Failed || route.worker.is_some() || plans.contains_key(name)
+        });
         for (name, change) in &changes {
             tracing::info!(route = %name, change = ?change, "reload");
             let plan = plans.remove(name);
@@ -455,8 +466,7 @@ impl Supervisor {
                 (Change::Added | Change::Restarted, Some(plan)) => match self.routes.get_mut(name) {
                     Some(route) if route.worker.is_some() => {
                         // Another group, topic or client: the old member leaves, or its partitions wait for it.
-                        let leave = route.plan.worker.properties.get("group.id")
-                            != plan.worker.properties.get("group.id");
+                        let leave = is_other_member(&route.plan, &plan);
                         route.then = AfterEnd::Replaced(Box::new(plan));
                         stop_route(route, deadline, leave, now);
                     }
@@ -540,6 +550,16 @@ impl Supervisor {
     pub fn settings_file(&self) -> PathBuf {
         self.settings.file.clone()
     }
+}
+
+/// Whether a route's new client is not the member that its old one is.
+fn is_other_member(old: &Plan, new: &Plan) -> bool {
+    let (old, new) = (&old.worker, &new.worker);
+    let differs = |key: &&str| old.properties.get(key) != new.properties.get(key);
+    old.consumer_type != new.consumer_type
+        || ["group.id", "group.instance.id", "bootstrap.servers"]
+            .iter()
+            .any(differs)
 }
 
 /// Its plugin digests; only the group has not answered.

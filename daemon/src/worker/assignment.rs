@@ -68,13 +68,16 @@ impl Engine {
                 leader_epoch: *leader_epoch,
             });
         }
-        if self.is_up() && !slots.is_empty() {
+        self.came_while_held |= self.held_back;
+        if matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) && !slots.is_empty() {
             self.step_assigned(slots.clone());
             if self.config.keeps_offsets {
                 // It says itself where to begin: its answer is needed before anything is read.
                 self.home.cut();
                 let deadline = Instant::now() + self.config.lifecycle_timeout;
-                self.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());
+                self.pump_until(deadline, |engine| {
+                    engine.steps.is_empty() || engine.plugin == Plugin::Down
+                });
             }
         }
         for (slot, offset) in std::mem::take(&mut self.seeks) {
@@ -142,17 +145,27 @@ impl Engine {
                 partition.number,
                 partition.committed,
             );
+            let paused = partition.paused;
             self.drop_outgoing(&[slot]);
             self.partitions.revoke(slot);
             let slot = self.partitions.assign(&topic, number, committed, Some(offset));
             self.home.learn(slot, &topic, number);
+            let at = TopicPartition::new(topic, number);
             let start = Start {
-                partition: TopicPartition::new(topic, number),
+                partition: at.clone(),
                 offset: StartOffset::At(offset),
                 leader_epoch: None,
             };
-            if let Err(error) = client.seek(&[start], self.config.commit.timeout) {
-                tracing::error!(route = %self.config.route, %error, offset, "cannot seek to the plugin's start offset");
+            let sought = client.seek(&[start], self.config.commit.timeout);
+            let resumed = if paused && !self.held_back {
+                client.resume(&[at])
+            } else {
+                Ok(())
+            };
+            if let Err(error) = sought.and(resumed) {
+                tracing::error!(route = %self.config.route, %error, offset,
+                    "cannot seek to the plugin's start offset; nothing is read until it can");
+                self.seeks.push((slot, offset));
             }
         }
     }
@@ -160,7 +173,7 @@ impl Engine {
     /// Gives partitions up: nothing new of them is handed out, what is in hand is cut and waited for, what is
     /// finished is committed.
     pub(super) fn give_up(&mut self, client: &Consumer, slots: &[Slot], why: Revocation) {
-        let deadline = Instant::now() + self.config.drain_timeout;
+        let deadline = self.bounded(Instant::now() + self.config.drain_timeout);
         self.drop_outgoing(slots);
         if !self.stuck {
             self.drain(deadline);
@@ -169,15 +182,22 @@ impl Engine {
             let partitions = self.describe(slots);
             let lost = why == Revocation::Lost;
             self.step("revoked", LifecycleCall::Revoked { partitions, lost }, Vec::new());
-            let deadline = Instant::now() + self.config.lifecycle_timeout;
+            let deadline = self.bounded(Instant::now() + self.config.lifecycle_timeout);
             self.pump_until(deadline, |engine| {
                 engine.steps.is_empty() || engine.plugin == Plugin::Down
             });
         }
         if why == Revocation::Ordered {
-            self.commit_now(client, slots, Instant::now() + self.config.commit.timeout);
+            self.commit_now(
+                client,
+                slots,
+                self.bounded(Instant::now() + self.config.commit.timeout),
+            );
         }
         for slot in slots {
+            if self.partitions.get(*slot).parked.is_some() {
+                self.release_next.push(u64::from(slot.0));
+            }
             self.partitions.revoke(*slot);
         }
     }
@@ -193,7 +213,11 @@ impl Engine {
                 "it did not give back its messages in time: {blocked_by}"
             )));
             let grace = Instant::now() + std::time::Duration::from_secs(5);
-            self.pump_until(grace, |engine| !engine.is_up());
+            if !self.pump_until(grace, |engine| !engine.is_up()) {
+                // A thread cannot be ended: what it has stays with it, fenced by its slots.
+                self.stuck = true;
+                return;
+            }
         }
         // Nobody has the rest in hand: it waits in its partitions' queues.
         self.take_back();
@@ -222,13 +246,21 @@ impl Engine {
     }
 }
 
+/// What there is of a simple consumer's topics.
+pub(super) struct Found {
+    pub partitions: Vec<TopicPartition>,
+    /// Topics that cannot be read now, and why.
+    pub missing: Vec<(Arc<str>, String)>,
+}
+
 /// The simple consumer: all partitions of its topics, found by asking.
 pub(super) fn all_partitions(
     client: &Consumer,
     topics: &[String],
     exclude_internal: bool,
-) -> Result<Vec<TopicPartition>, crate::kafka::ClientError> {
-    let timeout = std::time::Duration::from_secs(5);
+) -> Result<Found, crate::kafka::ClientError> {
+    // The route's thread waits for it: a broker that is there answers in milliseconds.
+    let timeout = std::time::Duration::from_millis(500);
     let (patterns, names): (Vec<&String>, Vec<&String>) =
         topics.iter().partition(|topic| crate::kafka::is_pattern(topic));
     let mut found = Vec::new();
@@ -247,6 +279,10 @@ pub(super) fn all_partitions(
                 && patterns.iter().any(|pattern| pattern.matches(&topic.name))
         }));
     }
+    let missing = found.iter().filter(|topic| !topic.error.is_ok());
+    let missing = missing
+        .map(|topic| (Arc::clone(&topic.name), topic.error.text()))
+        .collect();
     let mut partitions: Vec<TopicPartition> = found
         .iter()
         .filter(|topic| topic.error.is_ok())
@@ -259,7 +295,7 @@ pub(super) fn all_partitions(
         .collect();
     partitions.sort();
     partitions.dedup();
-    Ok(partitions)
+    Ok(Found { partitions, missing })
 }
 
 /// `topic/partition`, for the log; the first twenty.

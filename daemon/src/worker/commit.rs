@@ -98,7 +98,7 @@ impl Engine {
                 return;
             }
             let Some(ticket) = self.send(client, &offsets) else {
-                return;
+                break;
             };
             match self.wait(client, ticket, deadline) {
                 Waited::Written | Waited::GivenUp => break,
@@ -149,6 +149,11 @@ impl Engine {
             }
             Err(error) => {
                 let wait = self.committer.failed(Instant::now());
+                if self.committer.told || self.committer.tries <= self.committer.policy.retries {
+                    tracing::debug!(route = %self.config.route, %error, "cannot commit now");
+                    return None;
+                }
+                self.committer.told = true;
                 tracing::warn!(route = %self.config.route, %error, retry_in_ms = wait.as_millis() as u64, "cannot commit");
                 None
             }

@@ -42,7 +42,11 @@ enum Fetching {
 impl Engine {
     /// Whether another batch may be read: the lane has room, and nothing older is in front of it.
     pub(super) fn wants_messages(&self) -> bool {
-        self.is_up() && !self.stopping && self.outgoing.is_empty() && self.home.room() > 0
+        self.is_up()
+            && !self.stopping
+            && self.outgoing.is_empty()
+            && self.seeks.is_empty()
+            && self.home.room() > 0
     }
 
     /// Takes a batch apart: what is ours and new goes into calls, what belongs to a waiting partition is copied.
@@ -257,6 +261,13 @@ impl Engine {
     pub(super) fn hold_back(&mut self, client: &Consumer) {
         if !self.held_back {
             self.held_back = true;
+            self.fetch(client, &self.partitions.assigned_slots(), Fetching::Paused);
+        }
+    }
+
+    /// Pauses what came while everything is paused. After the assignment: before it, librdkafka knows them not.
+    pub(super) fn hold_back_what_came(&mut self, client: &Consumer) {
+        if std::mem::take(&mut self.came_while_held) && self.held_back {
             self.fetch(client, &self.partitions.assigned_slots(), Fetching::Paused);
         }
     }

@@ -44,12 +44,16 @@ pub(super) struct Engine {
     pub steps: VecDeque<Step>,
     /// What is left when a call comes back cut is read again later, not now.
     pub stopping: bool,
-    /// The plugin missed the deadline of the stop: nothing more is asked of it.
+    /// The plugin does not give back what it has, and cannot be ended or is out of time: nothing more is asked of it.
     pub stuck: bool,
     /// Partitions whose start offsets came from the plugin outside a rebalance: to be sought.
     pub seeks: Vec<(Slot, i64)>,
     /// Everything is paused because the lane takes nothing.
     pub held_back: bool,
+    /// Partitions came while everything was paused: they are to be paused too.
+    pub came_while_held: bool,
+    /// The stop's deadline: no wait goes beyond it.
+    pub until: Option<Instant>,
     pub events: Vec<HomeEvent>,
 }
 
@@ -103,6 +107,8 @@ impl Engine {
             stuck: false,
             seeks: Vec::new(),
             held_back: false,
+            came_while_held: false,
+            until: None,
             events: Vec::new(),
         }
     }
@@ -169,6 +175,10 @@ impl Engine {
         };
         self.last_return = Instant::now();
         self.tell(Event::PluginUp { pid: self.pid });
+        if !self.seeks.is_empty() {
+            // It starts elsewhere: what its predecessor had in hand waits until the seek has decided about it.
+            self.take_back();
+        }
         self.release_next.clear();
         self.hold_next = self
             .partitions
@@ -188,6 +198,11 @@ impl Engine {
         self.plugin = Plugin::Down;
         self.steps.clear();
         self.tell(Event::PluginDown { cause, lived });
+    }
+
+    /// A deadline that the stop's own bounds.
+    pub(super) fn bounded(&self, deadline: Instant) -> Instant {
+        self.until.map_or(deadline, |until| deadline.min(until))
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -130,6 +130,8 @@ pub enum Event {
         /// How long it had digested.
         lived: Duration,
     },
+    /// The instance is blocked and cannot be ended; [`Event::PluginDown`] follows if it ends after all.
+    PluginStuck(String),
     /// The worker's thread is over.
     Ended(Ended),
 }

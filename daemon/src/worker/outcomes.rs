@@ -105,6 +105,10 @@ impl Engine {
                 broken,
             } => self.returned(call, finished, broken),
             HomeEvent::Lifecycle(answer) => self.answered(answer),
+            HomeEvent::Stuck(why) => {
+                self.stuck = true;
+                self.tell(Event::PluginStuck(why));
+            }
             HomeEvent::Down { cause, progress } => self.down(cause, progress),
         }
     }
@@ -395,6 +399,10 @@ impl Engine {
                 self.drop_items(at, from + 1);
                 self.calls[at].from = from + 1;
             }
+        }
+        if std::mem::take(&mut self.stuck) {
+            // Its partitions were given up meanwhile: nothing of theirs goes to the next instance.
+            self.take_back();
         }
         self.plugin_down(cause);
     }

@@ -113,6 +113,9 @@ impl Partitions {
         let partition = &mut self.slots[slot.0 as usize];
         partition.assigned = false;
         partition.parked = None;
+        // The slot stays, so that late outcomes find it; what it knew does not.
+        partition.tracker = Tracker::new(None);
+        partition.epochs = Vec::new();
         let key = (Arc::clone(&partition.topic), partition.number);
         if self.by_name.get(&key) == Some(&slot) {
             self.by_name.remove(&key);

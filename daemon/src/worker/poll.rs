@@ -2,13 +2,15 @@
 //! supervisor together.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    Command, Ended, Event, Inbox, Listener, RouteStats, WorkerConfig, assignment::all_partitions,
-    engine::Engine,
+    Command, Ended, Event, Inbox, Listener, RouteStats, WorkerConfig,
+    assignment::all_partitions,
+    engine::{Engine, Plugin},
 };
 use crate::{
     kafka::{Batch, ClientError, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
@@ -39,6 +41,10 @@ struct Loop {
     last_read: Instant,
     last_message: Instant,
     discover_at: Option<Instant>,
+    /// Topics of a simple consumer that were said to be missing.
+    told_missing: BTreeSet<Arc<str>>,
+    /// The route left its group because its plugin is stuck.
+    left_group: bool,
 }
 
 /// Runs a route until it is stopped or cannot go on.
@@ -96,6 +102,8 @@ impl Loop {
             last_read: now,
             last_message: now,
             discover_at: simple.then_some(now),
+            told_missing: BTreeSet::new(),
+            left_group: false,
         })
     }
 
@@ -110,6 +118,7 @@ impl Loop {
             self.engine.seek(&self.client);
             self.engine.serve_commits(&self.client, now);
             self.discover(now);
+            self.mind_stuck();
             self.engine.hand_out_parked(now);
             busy |= self.engine.hand_out();
             match self.read(now) {
@@ -117,14 +126,15 @@ impl Loop {
                 Err(ended) => return Told::Failed(ended),
             }
             self.engine.bound_parked(&self.client);
-            if self.is_idle(now) {
+            let idle_at = self.idle_at(now);
+            if idle_at.is_some_and(|at| at <= now) {
                 return Told::Idle;
             }
             if busy {
                 continue;
             }
             // A failed wait only means another turn.
-            let sleep = self.sleep(now);
+            let sleep = self.sleep(now, idle_at);
             let _ = self.poller.wait(&mut ready, Some(sleep));
             if ready.contains(&KAFKA) {
                 self.client.clear_wake();
@@ -157,8 +167,12 @@ impl Loop {
         } else if !self.engine.held_back {
             return Ok(false);
         }
+        let patient = now.saturating_duration_since(self.last_read) < self.patience();
+        if !wants && patient && !self.engine.outgoing.is_empty() {
+            return Ok(false);
+        }
         // While held back a turn that nothing woke still asks now and then: that is the sign of life.
-        if !self.unread && now.saturating_duration_since(self.last_read) < self.patience() {
+        if !self.unread && patient {
             return Ok(false);
         }
         let mut batch = Batch::default();
@@ -167,6 +181,7 @@ impl Loop {
             .client
             .batch(size, Duration::ZERO, &mut self.engine, &mut batch)
             .map_err(|e| self.failed(&e))?;
+        self.engine.hold_back_what_came(&self.client);
         self.last_read = now;
         self.unread = !info.drained;
         if batch.is_empty() {
@@ -208,45 +223,88 @@ impl Loop {
         let config = &self.engine.config;
         let found = all_partitions(&self.client, &config.topics, config.exclude_internal_topics);
         self.discover_at = Some(now + DISCOVER_EVERY);
-        match found {
-            Ok(found) => {
-                let known =
-                    |at: &TopicPartition| self.engine.partitions.find(&at.topic, at.partition).is_some();
-                let new: Vec<TopicPartition> = found.into_iter().filter(|at| !known(at)).collect();
-                let first = self.engine.partitions.assigned_slots().is_empty();
-                if new.is_empty() {
-                    // No topic yet: it may come at any moment.
-                    self.discover_at = Some(now + if first { DISCOVER_AGAIN } else { DISCOVER_EVERY });
-                    return;
-                }
-                let starts = self.engine.take_partitions(&self.client, &new);
-                let assigned = if first {
-                    self.client.assign_all(&starts)
-                } else {
-                    self.client.assign_more(&starts)
-                };
-                if let Err(error) = assigned {
-                    tracing::error!(route = %self.engine.config.route, %error, "cannot assign partitions");
-                }
-                self.unread = true;
-            }
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
+                // The client names a broker that is away.
                 tracing::debug!(route = %config.route, %error, "cannot look for partitions");
                 self.discover_at = Some(now + DISCOVER_AGAIN);
+                return;
             }
+        };
+        for (topic, error) in found.missing {
+            self.discover_at = Some(now + DISCOVER_AGAIN);
+            if self.told_missing.insert(Arc::clone(&topic)) {
+                tracing::warn!(route = %config.route, topic = &*topic, error, "topic cannot be read; it is looked for again");
+            }
+        }
+        let known = |at: &TopicPartition| self.engine.partitions.find(&at.topic, at.partition).is_some();
+        let new: Vec<TopicPartition> = found.partitions.into_iter().filter(|at| !known(at)).collect();
+        if !new.is_empty() {
+            self.take_new(&new, now);
         }
     }
 
-    fn is_idle(&self, now: Instant) -> bool {
-        let busy = || !self.engine.calls.is_empty() || !self.engine.outgoing.is_empty();
-        self.engine
-            .config
-            .idle_limit
-            .is_some_and(|limit| now.saturating_duration_since(self.last_message) >= limit && !busy())
+    fn take_new(&mut self, new: &[TopicPartition], now: Instant) {
+        let first = self.engine.partitions.assigned_slots().is_empty();
+        let starts = self.engine.take_partitions(&self.client, new);
+        let assigned = if first {
+            self.client.assign_all(&starts)
+        } else {
+            self.client.assign_more(&starts)
+        };
+        if let Err(error) = assigned {
+            tracing::error!(route = %self.engine.config.route, %error, "cannot assign partitions; trying again");
+            for at in new {
+                if let Some(slot) = self.engine.partitions.find(&at.topic, at.partition) {
+                    self.engine.partitions.revoke(slot);
+                }
+            }
+            self.discover_at = Some(now + DISCOVER_AGAIN);
+        }
+        self.engine.hold_back_what_came(&self.client);
+        self.unread = true;
+    }
+
+    /// A plugin that cannot be ended keeps what it has; its partitions go to who can digest them, and come back when it
+    /// has ended after all.
+    fn mind_stuck(&mut self) {
+        if self.engine.config.consumer_type != ConsumerType::Balanced || self.engine.stuck == self.left_group
+        {
+            return;
+        }
+        self.left_group = self.engine.stuck;
+        let done = if self.left_group {
+            self.client.unsubscribe()
+        } else {
+            self.client.subscribe(&self.engine.config.topics)
+        };
+        if let Err(error) = done {
+            tracing::error!(route = %self.engine.config.route, %error, "cannot leave or join the group");
+        }
+        self.unread = true;
+    }
+
+    /// When a route with an idle limit ends, if nothing comes. While anything is at work, waits or is not there yet,
+    /// the limit has not begun to run.
+    fn idle_at(&mut self, now: Instant) -> Option<Instant> {
+        let limit = self.engine.config.idle_limit?;
+        let engine = &mut self.engine;
+        let parked = engine
+            .partitions
+            .waiting()
+            .iter()
+            .any(|slot| engine.partitions.get(*slot).parked.is_some());
+        let at_work = !engine.calls.is_empty() || !engine.outgoing.is_empty();
+        if parked || at_work || !engine.is_up() || engine.partitions.assigned_slots().is_empty() {
+            self.last_message = now;
+            return None;
+        }
+        Some(self.last_message + limit)
     }
 
     /// How long nothing will be due.
-    fn sleep(&mut self, now: Instant) -> Duration {
+    fn sleep(&mut self, now: Instant, idle_at: Option<Instant>) -> Duration {
         let mut next = self.last_read + self.patience();
         // What waits for the lane, or for a plugin that is down, is woken by them.
         let waiting = if self.engine.is_up() {
@@ -259,15 +317,10 @@ impl Loop {
             .map(|slot| self.engine.partitions.get(*slot))
             .filter(|at| at.in_hand == 0);
         let parked = at_rest.filter_map(|partition| partition.parked.as_ref()?.due_at());
-        let idle = self
-            .engine
-            .config
-            .idle_limit
-            .map(|limit| self.last_message + limit);
         for at in parked
             .chain(self.engine.committer.next())
             .chain(self.discover_at)
-            .chain(idle)
+            .chain(idle_at)
         {
             next = next.min(at);
         }
@@ -310,9 +363,8 @@ impl Loop {
         engine.outgoing.clear();
         engine.home.cut();
         let up = engine.is_up();
-        let in_time = engine.pump_until(deadline, |engine| {
-            engine.calls.iter().all(|call| call.is_over()) || !engine.is_up()
-        });
+        let given_back = |engine: &Engine| engine.calls.iter().all(|call| call.is_over()) || !engine.is_up();
+        let in_time = !engine.stuck && engine.pump_until(deadline, given_back);
         if !in_time {
             engine.take_progress();
         }
@@ -325,15 +377,23 @@ impl Loop {
         if !in_time {
             tracing::error!(route = %engine.config.route, left, blocked_by, "the deadline of the stop passed; what is in hand is left");
         }
-        engine.stuck = !in_time;
+        if !in_time {
+            // It must not go on with messages that others may get. (A thread cannot be ended.)
+            engine.home.end(DownCause::Ordered);
+            engine.pump_until(Instant::now() + Duration::from_secs(1), |engine| {
+                engine.plugin == Plugin::Down
+            });
+        }
+        engine.stuck = !in_time && engine.plugin != Plugin::Down;
         engine.take_back();
+        // What is left to say to plugin and group may take a little beyond the deadline, not a time-out each.
+        let soon = Instant::now() + Duration::from_secs(2);
+        // With a thread that is stuck the client cannot be destroyed, however long it is waited for.
+        let until = if engine.stuck { soon } else { deadline.max(soon) };
+        engine.until = Some(until);
         if matches!(ended, Ended::Drained | Ended::Idle) {
             let slots = engine.partitions.assigned_slots();
-            engine.commit_now(
-                &client,
-                &slots,
-                deadline.max(Instant::now() + Duration::from_secs(1)),
-            );
+            engine.commit_now(&client, &slots, until);
             if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {
                 // A static member that does not come back must say so, or its partitions wait for the session to end.
                 if let Err(error) = client.unsubscribe() {
@@ -349,9 +409,9 @@ impl Loop {
             }
         }
         let outcome = client.close(
-            deadline
+            until
                 .saturating_duration_since(Instant::now())
-                .max(Duration::from_secs(2)),
+                .max(Duration::from_secs(1)),
             &mut Closing(&mut engine),
         );
         tracing::debug!(route = %engine.config.route, ?outcome, "client closed");
@@ -370,10 +430,10 @@ impl Loop {
 fn end_plugin(engine: &mut Engine) {
     if !engine.stuck && engine.is_up() && engine.steps.is_empty() && engine.calls.is_empty() {
         engine.step("stopped", devour_abi::LifecycleCall::Stopped, Vec::new());
-        let deadline = Instant::now() + engine.config.lifecycle_timeout;
+        let deadline = engine.bounded(Instant::now() + engine.config.lifecycle_timeout);
         engine.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());
     }
-    if engine.plugin != super::engine::Plugin::Down {
+    if engine.plugin != Plugin::Down {
         engine.home.end(DownCause::Ordered);
         // A thread that is stuck stays behind; a process is gone at once.
         let grace = if engine.stuck {
@@ -381,9 +441,7 @@ fn end_plugin(engine: &mut Engine) {
         } else {
             END_GRACE
         };
-        engine.pump_until(Instant::now() + grace, |engine| {
-            engine.plugin == super::engine::Plugin::Down
-        });
+        engine.pump_until(Instant::now() + grace, |engine| engine.plugin == Plugin::Down);
     }
 }
 

@@ -150,6 +150,7 @@ impl ThreadHome {
         };
         let route = &self.config.route;
         tracing::error!(%route, "{missed}; a thread cannot be ended, so the route stands still until it returns");
+        self.pending.push(HomeEvent::Stuck(missed.clone()));
         self.end(DownCause::Deadline(missed));
     }
 

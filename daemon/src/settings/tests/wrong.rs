@@ -158,7 +158,7 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         assert!(third(line).contains("not available in this version of devourd"));
     }
     assert!(in_route("config: {generation_id: 5}").contains("only -1 can be honoured"));
-    assert!(in_route("config: {consumer_id: x}").contains("group.instance.id"));
+    assert!(in_route("config: {consumer_id: x}").contains("client.id"));
     assert!(in_route("config: {deserializer: x}").contains("cannot be set here"));
     assert!(in_route("config: {use_greenlets: true}").contains("move it to the top"));
 }
