@@ -5,6 +5,12 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
+};
+
+use crate::{
+    command::{self, CommandError},
+    process::Exit,
 };
 
 /// What is changed in the copy of `devour-abi`.
@@ -51,6 +57,9 @@ pub enum VariantError {
         /// What was looked for.
         text: String,
     },
+    /// Cargo could not be run, or took too long.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// Cargo failed.
     #[error("cargo failed on {dir}:\n{output}")]
     Cargo {
@@ -60,6 +69,9 @@ pub enum VariantError {
         output: String,
     },
 }
+
+/// How long cargo may take: all dependencies are built once, in about a minute on a machine that is not busy.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Builds `variant` below `dir` from the workspace at `root`. A second call with the same `dir` rebuilds only what
 /// changed, another variant only what differs.
@@ -89,8 +101,10 @@ pub fn build(root: &Path, dir: &Path, variant: AbiVariant) -> Result<Built, Vari
         })?;
         change.apply(file, text)?;
     }
+    // A name of its own: cargo tells packages of one target directory apart by their path in the workspace.
+    let copy = dir.join(format!("abi-{name}"));
     for (name, text) in crate_files {
-        write(&dir.join("abi").join(name), &text)?;
+        write(&copy.join(name), &text)?;
     }
     write(
         &dir.join("Cargo.toml"),
@@ -113,18 +127,17 @@ pub fn build(root: &Path, dir: &Path, variant: AbiVariant) -> Result<Built, Vari
     };
     write(&dir.join("opener/src/main.rs"), &opener)?;
 
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
         .args(["build", "--workspace", "--quiet"])
         .current_dir(dir)
         .env("CARGO_TARGET_DIR", &target)
-        .env_remove("RUSTFLAGS")
-        .output()
-        .map_err(io_at(dir))?;
-    if !output.status.success() {
-        let output = String::from_utf8_lossy(&output.stderr).into_owned();
+        .env_remove("RUSTFLAGS");
+    let done = command::run(&mut cargo, LONGEST)?;
+    if done.exit != Exit::Status(0) {
         return Err(VariantError::Cargo {
             dir: dir.to_owned(),
-            output,
+            output: done.stderr,
         });
     }
     let built = target.join("debug");
@@ -276,10 +289,14 @@ fn workspace_manifest(root: &str, variant: AbiVariant) -> Result<String, Variant
     for line in root.lines().take_while(|line| !line.starts_with("[profile")) {
         if line.starts_with("members = ") {
             members = true;
-            manifest.push_str("members = [\"abi\", \"variant\", \"opener\"]\n");
+            manifest.push_str(&format!(
+                "members = [\"abi-{}\", \"variant\", \"opener\"]\n",
+                variant.name()
+            ));
         } else if line.starts_with("devour-abi = ") {
             manifest.push_str(&format!(
-                "devour-abi = {{ path = \"abi\", version = \"{}\" }}\n",
+                "devour-abi = {{ path = \"abi-{}\", version = \"{}\" }}\n",
+                variant.name(),
                 variant.version()
             ));
         } else if !line.starts_with("default-members") && !line.contains("path = \"") {

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use devour_tests::kafka::{self, Admin, Kafka};
+use devour_tests::{
+    kafka::{self, Admin, Kafka},
+    wait,
+};
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
@@ -22,6 +25,7 @@ pub(crate) struct Data {
 pub(crate) const TOPIC: &str = "devour-bench-100b";
 const PARTITIONS: i32 = 8;
 const BYTES: usize = 100;
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
 // === impl Data ===
 
@@ -43,16 +47,25 @@ impl Data {
 
     /// Loads messages until there are at least so many.
     pub(crate) fn load(&self, at_least: u64) -> Result<()> {
-        let there = (0..PARTITIONS).try_fold(0, |sum, partition| {
-            let (low, high) = self.admin.watermarks(TOPIC, partition)?;
-            Ok::<_, kafka::AdminError>(sum + (high - low).max(0).cast_unsigned())
-        })?;
+        // A topic that was just made may have no leader in the eyes of some client yet.
+        let there = wait::until_told("the topic's partitions", SETTLES_WITHIN, || self.count())?;
         if there >= at_least {
             return Ok(());
         }
         let missing = at_least - there;
         eprintln!("bench: loading {:.1} million messages", missing as f64 / 1e6);
         self.produce(missing)
+    }
+
+    /// Messages on all partitions.
+    fn count(&self) -> std::result::Result<u64, String> {
+        (0..PARTITIONS).try_fold(0, |sum, partition| {
+            let (low, high) = self
+                .admin
+                .watermarks(TOPIC, partition)
+                .map_err(|error| error.to_string())?;
+            Ok(sum + (high - low).max(0).cast_unsigned())
+        })
     }
 
     fn produce(&self, messages: u64) -> Result<()> {

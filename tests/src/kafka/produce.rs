@@ -1,0 +1,204 @@
+//! A producer that knows where each message went: what it returns is what the judge expects.
+
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Message,
+    error::KafkaError as ClientError,
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+
+use crate::judge::Expected;
+
+/// Keeps order within a partition (idempotent), waits for all acknowledgements.
+pub struct Producer {
+    producer: ThreadedProducer<Deliveries>,
+}
+
+/// One message to send.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// The number that the ledger will know it by.
+    pub n: u64,
+    /// `None` is Kafka's null key.
+    pub key: Option<Vec<u8>>,
+    /// `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// In this order; names may repeat.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since the epoch; `None` is now.
+    pub timestamp: Option<i64>,
+}
+
+/// What could not be produced.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot produce{}: {source}", topic.as_deref().map(|topic| format!(" to {topic}")).unwrap_or_default())]
+pub struct ProduceError {
+    topic: Option<String>,
+    source: ClientError,
+}
+
+#[derive(Default)]
+struct Deliveries {
+    done: Mutex<Vec<(i32, i64, u64)>>,
+    failed: Mutex<Option<ClientError>>,
+}
+
+// === impl Producer ===
+
+impl Producer {
+    /// A producer for the cluster at `bootstrap`.
+    pub fn new(bootstrap: &str) -> Result<Self, ProduceError> {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("client.id", "devour-tests-producer")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("message.max.bytes", "10485760")
+            .set("queue.buffering.max.messages", "1000000")
+            .create_with_context(Deliveries::default())
+            .map_err(|source| ProduceError { topic: None, source })?;
+        Ok(Self { producer })
+    }
+
+    /// Sends `records` to one partition, in their order, and returns once all are acknowledged.
+    pub fn send(&self, topic: &str, partition: i32, records: &[Record]) -> Result<Expected, ProduceError> {
+        for record in records {
+            self.enqueue(topic, partition, record)?;
+        }
+        self.acknowledged(topic)
+    }
+
+    /// Sends the messages numbered `numbers`: number `n` to partition `n % partitions`, with the key `n` and the JSON
+    /// payload `{"n":n}`, padded to `size` bytes if that is more.
+    pub fn numbered(
+        &self,
+        topic: &str,
+        partitions: i32,
+        numbers: Range<u64>,
+        size: usize,
+    ) -> Result<Expected, ProduceError> {
+        for n in numbers {
+            let partition = (n % partitions as u64) as i32;
+            let record = Record {
+                n,
+                key: Some(n.to_string().into_bytes()),
+                payload: Some(numbered_payload(n, size)),
+                ..Record::default()
+            };
+            self.enqueue(topic, partition, &record)?;
+        }
+        self.acknowledged(topic)
+    }
+
+    fn enqueue(&self, topic: &str, partition: i32, record: &Record) -> Result<(), ProduceError> {
+        let error = |source| ProduceError {
+            topic: Some(topic.to_owned()),
+            source,
+        };
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(topic, record.n as usize).partition(partition);
+        if let Some(key) = &record.key {
+            message = message.key(key);
+        }
+        if let Some(payload) = &record.payload {
+            message = message.payload(payload);
+        }
+        if let Some(timestamp) = record.timestamp {
+            message = message.timestamp(timestamp);
+        }
+        if !record.headers.is_empty() {
+            let headers = record
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header {
+                        key,
+                        value: value.as_ref(),
+                    })
+                });
+            message = message.headers(headers);
+        }
+        loop {
+            match self.producer.send(message) {
+                Ok(()) => return Ok(()),
+                Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    message = back;
+                    self.producer.flush(Duration::from_secs(60)).map_err(error)?;
+                }
+                Err((source, _)) => return Err(error(source)),
+            }
+        }
+    }
+
+    fn acknowledged(&self, topic: &str) -> Result<Expected, ProduceError> {
+        let error = |source| ProduceError {
+            topic: Some(topic.to_owned()),
+            source,
+        };
+        self.producer.flush(Duration::from_secs(120)).map_err(error)?;
+        let deliveries = self.producer.context();
+        if let Some(source) = deliveries
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            return Err(error(source));
+        }
+        let done = std::mem::take(&mut *deliveries.done.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut expected = Expected::default();
+        for (partition, offset, n) in done {
+            expected.add(topic, partition, offset, n);
+        }
+        Ok(expected)
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Producer")
+    }
+}
+
+/// `{"n":n}`, or `{"n":n,"pad":"xx.."}` of `size` bytes.
+pub fn numbered_payload(n: u64, size: usize) -> Vec<u8> {
+    let bare = format!("{{\"n\":{n}}}");
+    let frame = bare.len() + r#","pad":"""#.len();
+    if size <= frame {
+        return bare.into_bytes();
+    }
+    format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(size - frame)).into_bytes()
+}
+
+// === impl Deliveries ===
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, n: usize) {
+        match result {
+            Ok(message) => {
+                let place = (message.partition(), message.offset(), n as u64);
+                self.done
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(place);
+            }
+            Err((error, _)) => {
+                self.failed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert_with(|| error.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Fixtures that the scenarios of devourd stand on: a real Kafka, the daemon under test, the ledger and its judge.
+
+pub mod abi_variants;
+pub mod command;
+pub mod daemon;
+pub mod judge;
+pub mod kafka;
+pub mod ledger;
+pub mod process;
+pub mod scale;
+pub mod scenario;
+pub mod stage;
+pub mod undertaker;
+pub mod wait;
+pub mod witness;
+pub mod workspace;

@@ -1,0 +1,54 @@
+//! Every scenario, in one test binary: each is a file in `scenarios/` whose first lines say what it proves.
+//!
+//! `cargo test -p devour-tests --test scenarios -- NAME` runs those whose name contains NAME. Where there is no Kafka
+//! they are ignored with the reason, or fail under `DEVOUR_TEST_REQUIRE_KAFKA=1`.
+
+use std::process::ExitCode;
+
+use devour_tests::scenario::{self, Scenario};
+
+/// Declares each file as a module and lists it with its first lines.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        mod scenarios { $(pub mod $name;)* }
+        fn all() -> Vec<Scenario> {
+            vec![$(Scenario {
+                name: stringify!($name),
+                text: include_str!(concat!("scenarios/", stringify!($name), ".rs")),
+                runs: scenarios::$name::RUNS,
+            }),*]
+        }
+    };
+}
+
+scenarios! {
+    broker_restart,
+    every_message_once,
+    failing_digest,
+    abi_versions,
+    check,
+    fixture_broker,
+    fixture_broker_restart,
+    fixture_request_log,
+    fixture_tls,
+    inspect,
+    settings_precedence,
+    unsafe_places,
+    usage,
+    json_values,
+    kill_midway,
+    large_message,
+    new_topic,
+    plugin_kills_itself,
+    reload,
+    second_consumer,
+    source_address,
+    stop_midway,
+    tls_client_certificate,
+    tombstones_headers_null_keys,
+    two_clusters,
+}
+
+fn main() -> ExitCode {
+    scenario::main(env!("CARGO_BIN_EXE_devourd-under-test"), &all())
+}

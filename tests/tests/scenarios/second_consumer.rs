@@ -1,0 +1,50 @@
+//! A second consumer of another make joins the group and leaves again while the daemon digests: nothing is lost, nothing
+//! is digested twice, order is kept.
+
+use devour_tests::{
+    both,
+    daemon::SOON,
+    judge::judge,
+    kafka::{Guest, Kafka},
+    ledger::Lines,
+    scale,
+    scenario::{Isolation, Outcome, Run},
+    stage::{DIGESTING, ROUTE, Stage},
+    wait,
+};
+
+pub const RUNS: &[Run] = both!(Shared, run);
+
+fn run(kafka: &Kafka, isolation: Isolation) -> Outcome {
+    let mut stage = Stage::new(kafka, "guest", 6)?;
+    let count = scale::messages(100_000);
+    stage.produce(0..count)?;
+    let daemon = stage
+        .home
+        .start(&stage.settings(stage.route(isolation).work_us(300)))?;
+    daemon.await_state(ROUTE, "running")?;
+    stage.await_digested(count / 10)?;
+
+    let guest = Guest::join(
+        kafka.bootstrap(),
+        (&stage.group, "guest", &stage.topic),
+        "cooperative-sticky",
+        &[],
+    )?;
+    stage.admin.await_members(&stage.group, 2, SOON)?;
+    wait::until("the guest's first messages", DIGESTING, || {
+        (!guest.lines().records.is_empty()).then_some(())
+    })?;
+    let guests = guest.leave();
+    stage.admin.await_members(&stage.group, 1, SOON)?;
+    let expected = stage.expected.count() - guests.records.len() as u64;
+    stage.await_digested(expected)?;
+
+    // And once more, so that the second coming is seen too.
+    stage.produce(count..count + count / 10)?;
+    stage.await_digested(expected + count / 10)?;
+    daemon.stop()?;
+    let lines = Lines::join([stage.ledger.close()?, guests]);
+    judge(&stage.expected, &lines).once_in_order()?;
+    Ok(())
+}
