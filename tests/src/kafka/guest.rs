@@ -43,7 +43,9 @@ impl Guest {
             .set("group.id", group)
             .set("client.id", name)
             .set("partition.assignment.strategy", assignor)
-            .set("auto.offset.reset", "earliest");
+            .set("auto.offset.reset", "earliest")
+            // Stored by us, once written down: the client's close polls on, and would store what it throws away.
+            .set("enable.auto.offset.store", "false");
         for (key, value) in properties {
             config.set(*key, *value);
         }
@@ -54,8 +56,7 @@ impl Guest {
         let thread = std::thread::spawn({
             let (got, leave) = (got.clone(), leave.clone());
             move || {
-                // Offsets are stored when a message is handed over, and committed on revoke and close: by then what was
-                // handed over is written down.
+                // Stored offsets are committed on revoke and close.
                 while !leave.load(Ordering::Relaxed) {
                     if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
                         got.lock()
