@@ -21,6 +21,7 @@ use plan::{Plan, PlanFinding, Planner};
 use route::{AfterEnd, Due, State, Supervised};
 
 use crate::{
+    lane::DownCause,
     settings::{RouteName, Settings},
     signals::Signal,
     systemd::Systemd,
@@ -281,7 +282,7 @@ impl Supervisor {
             Event::PluginDown { cause, lived } => {
                 route.plugin_up = false;
                 let pid = route.pid.take();
-                if route.state != State::Draining {
+                if route.state != State::Draining && cause != DownCause::Ordered {
                     let wait = route.plugin_restarts.failed(lived, chance());
                     let (wait_ms, restarts) = (wait.as_millis() as u64, route.plugin_restarts.total());
                     tracing::warn!(route = %name, pid, cause = %cause, restart_in_ms = wait_ms, restarts,

@@ -1,8 +1,9 @@
 //! A second consumer in a group: librdkafka's own, on a thread, writing down what it got for the judge.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -10,8 +11,8 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, Message,
-    consumer::{BaseConsumer, Consumer},
+    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
     error::KafkaError as ClientError,
     message::BorrowedMessage,
 };
@@ -24,6 +25,14 @@ pub struct Guest {
     got: Arc<Mutex<Lines>>,
     leave: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What is written down and not yet committed: the next offset of each partition. All commits are ours: the client's own
+/// would include what it polls and throws away while it closes.
+#[derive(Default)]
+struct Positions {
+    topic: String,
+    next: Mutex<BTreeMap<i32, i64>>,
 }
 
 // === impl Guest ===
@@ -44,27 +53,25 @@ impl Guest {
             .set("client.id", name)
             .set("partition.assignment.strategy", assignor)
             .set("auto.offset.reset", "earliest")
-            // Stored by us, once written down: the client's close polls on, and would store what it throws away.
-            .set("enable.auto.offset.store", "false");
+            .set("enable.auto.commit", "false");
         for (key, value) in properties {
             config.set(*key, *value);
         }
-        let consumer: BaseConsumer = config.create()?;
+        let positions = Positions { topic: topic.to_owned(), ..Positions::default() };
+        let consumer: BaseConsumer<Positions> = config.create_with_context(positions)?;
         consumer.subscribe(&[topic])?;
         let got = Arc::new(Mutex::new(Lines::default()));
         let leave = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let (got, leave) = (got.clone(), leave.clone());
             move || {
-                // Stored offsets are committed on revoke and close.
                 while !leave.load(Ordering::Relaxed) {
                     if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
-                        got.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .records
-                            .push(written_down(&message));
+                        got.lock().unwrap_or_else(PoisonError::into_inner).records.push(written_down(&message));
+                        consumer.context().next().insert(message.partition(), message.offset() + 1);
                     }
                 }
+                consumer.context().commit(&consumer, |_| true);
             }
         });
         Ok(Self {
@@ -96,6 +103,42 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+// === impl Positions ===
+
+impl Positions {
+    fn next(&self) -> MutexGuard<'_, BTreeMap<i32, i64>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits and forgets the positions of these partitions.
+    fn commit(&self, consumer: &BaseConsumer<Self>, wanted: impl Fn(i32) -> bool) {
+        let mut offsets = TopicPartitionList::new();
+        self.next().retain(|&partition, &mut next| {
+            let taken = wanted(partition);
+            if taken {
+                // Fails only for an offset that is none.
+                let _ = offsets.add_partition_offset(&self.topic, partition, Offset::Offset(next));
+            }
+            !taken
+        });
+        if offsets.count() > 0 {
+            // Where it fails the judge sees a duplicate.
+            let _ = consumer.commit(&offsets, CommitMode::Sync);
+        }
+    }
+}
+
+impl ClientContext for Positions {}
+
+impl ConsumerContext for Positions {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(revoked) = rebalance {
+            let revoked = revoked.to_topic_map();
+            self.commit(consumer, |partition| revoked.contains_key(&(self.topic.clone(), partition)));
+        }
     }
 }
 
