@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -35,6 +35,8 @@ struct Positions {
     next: Mutex<BTreeMap<i32, i64>>,
 }
 
+const LEAVE_WITHIN: Duration = Duration::from_secs(20);
+
 // === impl Guest ===
 
 impl Guest {
@@ -57,7 +59,10 @@ impl Guest {
         for (key, value) in properties {
             config.set(*key, *value);
         }
-        let positions = Positions { topic: topic.to_owned(), ..Positions::default() };
+        let positions = Positions {
+            topic: topic.to_owned(),
+            ..Positions::default()
+        };
         let consumer: BaseConsumer<Positions> = config.create_with_context(positions)?;
         consumer.subscribe(&[topic])?;
         let got = Arc::new(Mutex::new(Lines::default()));
@@ -65,13 +70,27 @@ impl Guest {
         let thread = std::thread::spawn({
             let (got, leave) = (got.clone(), leave.clone());
             move || {
-                while !leave.load(Ordering::Relaxed) {
+                let mut leave_by = None;
+                loop {
+                    if leave.load(Ordering::Relaxed) {
+                        // A commit is refused while the group rebalances: the next poll brings that forward.
+                        let deadline = *leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
+                        if consumer.context().commit(&consumer, |_| true).is_ok() || Instant::now() > deadline
+                        {
+                            break;
+                        }
+                    }
                     if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
-                        got.lock().unwrap_or_else(PoisonError::into_inner).records.push(written_down(&message));
-                        consumer.context().next().insert(message.partition(), message.offset() + 1);
+                        got.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .records
+                            .push(written_down(&message));
+                        consumer
+                            .context()
+                            .next()
+                            .insert(message.partition(), message.offset() + 1);
                     }
                 }
-                consumer.context().commit(&consumer, |_| true);
             }
         });
         Ok(Self {
@@ -113,21 +132,17 @@ impl Positions {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits and forgets the positions of these partitions.
-    fn commit(&self, consumer: &BaseConsumer<Self>, wanted: impl Fn(i32) -> bool) {
+    /// Commits the positions of these partitions, and forgets them once they are committed.
+    fn commit(&self, consumer: &BaseConsumer<Self>, wanted: impl Fn(i32) -> bool) -> Result<(), ClientError> {
         let mut offsets = TopicPartitionList::new();
-        self.next().retain(|&partition, &mut next| {
-            let taken = wanted(partition);
-            if taken {
-                // Fails only for an offset that is none.
-                let _ = offsets.add_partition_offset(&self.topic, partition, Offset::Offset(next));
-            }
-            !taken
-        });
-        if offsets.count() > 0 {
-            // Where it fails the judge sees a duplicate.
-            let _ = consumer.commit(&offsets, CommitMode::Sync);
+        for (&partition, &next) in self.next().iter().filter(|(partition, _)| wanted(**partition)) {
+            offsets.add_partition_offset(&self.topic, partition, Offset::Offset(next))?;
         }
+        if offsets.count() > 0 {
+            consumer.commit(&offsets, CommitMode::Sync)?;
+            self.next().retain(|&partition, _| !wanted(partition));
+        }
+        Ok(())
     }
 }
 
@@ -137,7 +152,10 @@ impl ConsumerContext for Positions {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(revoked) = rebalance {
             let revoked = revoked.to_topic_map();
-            self.commit(consumer, |partition| revoked.contains_key(&(self.topic.clone(), partition)));
+            let is_revoked = |partition| revoked.contains_key(&(self.topic.clone(), partition));
+            // Where it fails the next member reads them again, and the judge sees it.
+            let _ = self.commit(consumer, is_revoked);
+            self.next().retain(|&partition, _| !is_revoked(partition));
         }
     }
 }
