@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::config_types::ConsumerConfig;
 use super::convert::{Tree, Valid};
 use super::positions::Position;
-use super::route::{Batch, OnError, Route, RouteName, Topics};
+use super::route::{Batch, Concurrency, DeadLetter, Flush, OnError, Route, RouteName, Topics};
 use super::types::{Cluster, SslConfig};
-use super::words::DumpMode;
+use super::words::{DumpMode, Then};
 
 /// The file's cluster, unless a part of it was refused.
 pub(super) fn cluster_of(tree: &Tree) -> Option<Cluster> {
@@ -68,6 +68,9 @@ pub(super) fn convert_route(
     let dump = [DumpMode::Raw, DumpMode::Object, DumpMode::Json];
     let batch = tree.block("batch");
     let on_error = tree.block("on_error");
+    let dead_letter = on_error.block("dead_letter");
+    let concurrency = tree.block("concurrency");
+    let flush = tree.block("flush");
     Route {
         name,
         path: tree.get("path"),
@@ -85,12 +88,30 @@ pub(super) fn convert_route(
         batch: Batch {
             max_messages: batch.get("max_messages"),
             max_bytes: batch.get("max_bytes"),
+            max_wait: batch.get("max_wait"),
         },
+        concurrency: Concurrency {
+            order: concurrency.get("order"),
+            lanes: concurrency.get("lanes"),
+            in_flight: concurrency.get("in_flight"),
+        },
+        flush: Flush {
+            max_wait: flush.given("max_wait"),
+            max_messages: flush.given("max_messages"),
+        },
+        rate_limit: tree.given("rate_limit"),
         memory: tree.get("memory"),
         on_error: OnError {
             attempts: on_error.get("attempts"),
             backoff: on_error.get("backoff"),
             then: on_error.get("then"),
+            dead_letter: dead_letter
+                .given("topic")
+                .filter(|_| on_error.get::<Then>("then") == Then::DeadLetter)
+                .map(|topic| DeadLetter {
+                    topic,
+                    headers: dead_letter.get("headers"),
+                }),
         },
         tombstones: tree.get("tombstones"),
         restart: tree.get("restart"),
@@ -98,6 +119,7 @@ pub(super) fn convert_route(
         lifecycle_timeout: tree.get("lifecycle_timeout"),
         drain_timeout: tree.get("drain_timeout"),
         digest_timeout: tree.get("digest_timeout"),
+        stall_timeout: tree.get("stall_timeout"),
         settings: tree.get("settings"),
         cluster,
         position,

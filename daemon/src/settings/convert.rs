@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use super::check::default_of;
 use super::config_types::{MembershipProtocol, OffsetReset};
-use super::route::Backoff;
+use super::forms::parse_rate;
+use super::route::{Backoff, RateLimit};
 use super::schema::{Block, Kind, Merge};
 use super::types::Secret;
-use super::words::{ConsumerType, FileChecks, Isolation, LogFormat, LogLevel, Membership, Then, Tombstones};
+use super::words::{
+    ConsumerType, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order, Then,
+    Tombstones,
+};
 
 /// A value that its kind has accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,6 +168,13 @@ impl FromValid for Backoff {
     }
 }
 
+impl FromValid for RateLimit {
+    fn from_valid(valid: &Valid) -> Option<Self> {
+        let Valid::Text(text) = valid else { return None };
+        parse_rate(text).ok()
+    }
+}
+
 impl<T: FromValid> FromValid for Option<T> {
     fn from_valid(valid: &Valid) -> Option<Self> {
         if matches!(valid, Valid::None) {
@@ -214,6 +225,6 @@ macro_rules! from_words {
 }
 
 from_words! {
-    ConsumerType, FileChecks, Isolation, LogFormat, LogLevel, Membership, MembershipProtocol, OffsetReset, Then,
-    Tombstones,
+    ConsumerType, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, MembershipProtocol,
+    OffsetReset, Order, Then, Tombstones,
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::route::RateLimit;
 use super::text::{escaped, quoted};
 
 pub(super) fn not_empty(text: &str) -> Result<(), String> {
@@ -36,6 +37,14 @@ pub(super) fn check_topic(name: &str) -> Result<(), String> {
             None => Ok(()),
         },
     }
+}
+
+/// Dead letters go to one topic: a pattern is none.
+pub(super) fn check_dead_letter_topic(name: &str) -> Result<(), String> {
+    if name.starts_with('^') {
+        return Err("dead letters go to one topic; a pattern names many".into());
+    }
+    check_topic(name)
 }
 
 pub(super) fn check_host(host: &str) -> Result<(), String> {
@@ -88,6 +97,30 @@ pub(super) fn check_source_address(address: &str) -> Result<(), String> {
         return Err("it has a port, which several connections cannot share: give the address alone".into());
     }
     Err("expected an IP address such as `192.0.2.7`".into())
+}
+
+pub(super) fn check_rate(rate: &str) -> Result<(), String> {
+    parse_rate(rate).map(|_| ())
+}
+
+/// `200/s`, `30/m`, `5/h`.
+pub(super) fn parse_rate(rate: &str) -> Result<RateLimit, String> {
+    let form = || "a rate is a number of messages and a time, as in `200/s`, `30/m` or `5/h`".to_owned();
+    let (messages, time) = rate.split_once('/').ok_or_else(form)?;
+    let messages: u32 = messages.trim().parse().map_err(|_| form())?;
+    let seconds = match time.trim() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(form()),
+    };
+    if messages == 0 {
+        return Err("a rate of 0 would never digest anything; leave the route out instead".into());
+    }
+    Ok(RateLimit {
+        messages,
+        per: std::time::Duration::from_secs(seconds),
+    })
 }
 
 pub(super) fn check_library(path: &str) -> Result<(), String> {

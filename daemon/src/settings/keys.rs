@@ -3,10 +3,16 @@
 use std::time::Duration;
 
 use super::consumer_config::CONFIG;
-use super::forms::{check_host, check_library, check_source_address, check_symbol, check_topic};
-use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, planned_except};
+use super::forms::{
+    check_dead_letter_topic, check_host, check_library, check_rate, check_source_address, check_symbol,
+    check_topic,
+};
+use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, planned_except, refused};
 use super::units::LONGEST;
-use super::words::{ConsumerType, FileChecks, Isolation, LogFormat, LogLevel, Membership, Then, Tombstones};
+use super::words::{
+    ConsumerType, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order, Then,
+    Tombstones,
+};
 
 /// The top of the file.
 pub(super) static ROOT: Block = Block {
@@ -239,7 +245,13 @@ const ROOT_KEYS: &[Key] = &[
     ZOOKEEPER_TIMEOUT,
     planned("autoload"),
     planned("routes_dir"),
-    planned("memory"),
+    key(
+        "memory",
+        Kind::Size { min: 1 << 20, max: 1 << 44 },
+        "The daemon's budget: the `memory` of all routes together may not be more.",
+    )
+    .default("none")
+    .or_none(),
     planned("limits"),
     planned("groups"),
     planned("delivery"),
@@ -263,7 +275,15 @@ static BATCH: Block = Block {
             "Bytes; a larger message travels alone.",
         )
         .default("1MiB"),
-        planned_except("max_wait", "0s"),
+        key(
+            "max_wait",
+            Kind::Duration {
+                min: Duration::ZERO,
+                max: Duration::from_secs(3600),
+            },
+            "How long a call waits to become full; with `0s` what is there goes out at once.",
+        )
+        .default("0s"),
     ],
 };
 
@@ -272,6 +292,47 @@ static BACKOFF_DIGEST: Block = Block {
     keys: &[
         key("initial", Kind::duration(), "The first wait.").default("1s"),
         key("max", Kind::duration(), "The longest wait.").default("30s"),
+    ],
+};
+
+static DEAD_LETTER: Block = Block {
+    name: "dead_letter",
+    keys: &[
+        key(
+            "topic",
+            Kind::Text {
+                what: "the name of a topic",
+                check: check_dead_letter_topic,
+            },
+            "The topic; needed where `then` is `dead_letter`. None that the route itself reads.",
+        )
+        .example("orders.dead"),
+        key(
+            "headers",
+            Kind::choice(HeaderStyle::WORDS),
+            "Whose names the headers have that say what happened: Kafka Connect's or Spring's.",
+        )
+        .default("connect"),
+    ],
+};
+
+static FLUSH: Block = Block {
+    name: "flush",
+    keys: &[
+        key(
+            "max_wait",
+            Kind::duration(),
+            "So long after the first message that it took.",
+        )
+        .otherwise("as the plugin says")
+        .example("5s"),
+        key(
+            "max_messages",
+            Kind::integer(1, 10_000_000, "messages"),
+            "When it has taken so many.",
+        )
+        .otherwise("as the plugin says")
+        .example("10000"),
     ],
 };
 
@@ -284,11 +345,11 @@ static ON_ERROR: Block = Block {
         key("backoff", Kind::block(&BACKOFF_DIGEST), "Waits between attempts; they double, and are jittered."),
         key(
             "then",
-            Kind::Choice { words: Then::WORDS, planned: &["dead_letter"] },
-            "What comes after the last attempt, and at once for a message that cannot be decoded: its partition parks (`stop`), or it is passed over and counted (`skip`, what the seed did).",
+            Kind::choice(Then::WORDS),
+            "What comes after the last attempt, and at once for a message that cannot be decoded: its partition (or key) parks (`stop`), it is passed over and counted (`skip`, what the seed did), or it goes to another topic (`dead_letter`).",
         )
         .default("stop"),
-        planned("dead_letter"),
+        key("dead_letter", Kind::block(&DEAD_LETTER), "Where dead letters go. A message is finished once the brokers have its dead letter."),
     ],
 };
 
@@ -309,7 +370,26 @@ static RESTART: Block = Block {
 
 static CONCURRENCY: Block = Block {
     name: "concurrency",
-    keys: &[planned_except("order", "partition"), planned_except("lanes", "1")],
+    keys: &[
+        key(
+            "order",
+            Kind::choice(Order::WORDS),
+            "What keeps its order: all messages of a partition, those of a partition with the same key, or none.",
+        )
+        .default("partition"),
+        key(
+            "lanes",
+            Kind::integer(1, 200, "lanes"),
+            "Instances of the consumer, each with a thread of its own. A key (or partition) is in one of them at a time.",
+        )
+        .default("1"),
+        key(
+            "in_flight",
+            Kind::integer(1, 100_000, "messages"),
+            "Messages that an async consumer has going at once, in all lanes together; fewer where `memory` does not hold so many.",
+        )
+        .default("100"),
+    ],
 };
 
 const ROUTE_KEYS: &[Key] = &[
@@ -360,9 +440,10 @@ const ROUTE_KEYS: &[Key] = &[
         .example("false"),
     key("schema_class", Kind::text(), "The schema of its messages.").otherwise("as the plugin says").example("OrderSchema"),
     key("batch", Kind::block(&BATCH), "How much one call carries at most; a slow digest gets less by itself."),
+    key("flush", Kind::block(&FLUSH), "When a buffering consumer is told to flush; besides at every revoke and stop, and when what it took fills half of `memory`."),
     key(
         "memory",
-        Kind::Size { min: 1 << 20, max: 1 << 40 },
+        Kind::Size { min: 1 << 20, max: 32 << 30 },
         "The route's budget for messages in hand. Above it the route reads no more.",
     )
     .default("64MiB"),
@@ -388,14 +469,19 @@ const ROUTE_KEYS: &[Key] = &[
     )
     .default("20s"),
     key("digest_timeout", Kind::duration(), "Deadline of one digest; past it the plugin's process is replaced.")
-        .default("none")
+        .default("5m")
+        .or_none(),
+    key("stall_timeout", Kind::duration(), "How long a partition that has messages to read may bring none, with nothing in hand, before its reading begins anew: first by a seek, then with a new client.")
+        .default("60s")
         .or_none(),
     key("settings", Kind::Free, "The plugin's own settings, checked against its schema.").default("{}"),
     HOSTS.otherwise("the file's"),
     Key { doc: "The route's own TLS, in place of the file's; `none` for no TLS.", ..SSL_CONFIG }.or_none().otherwise("the file's"),
     Key { doc: "The route's own properties of librdkafka, merged over the file's.", ..LIBRDKAFKA },
     key("concurrency", Kind::block(&CONCURRENCY), "How many digest at once, and in which order."),
-    planned("rate_limit"),
+    key("rate_limit", Kind::Text { what: "a rate", check: check_rate }, "How many messages are digested in a second (`/s`), minute (`/m`) or hour (`/h`) at most, retries included.")
+        .otherwise("no limit")
+        .example("200/s"),
     planned("limits"),
     planned("user"),
     planned("sandbox"),
@@ -404,11 +490,11 @@ const ROUTE_KEYS: &[Key] = &[
     planned("delivery"),
     planned("release_after"),
     planned("poison_after"),
-    planned("in_flight"),
-    planned("order"),
-    planned("lanes"),
+    refused("in_flight", "it is a key of `concurrency`: `concurrency: { in_flight: 100 }`"),
+    refused("order", "it is a key of `concurrency`: `concurrency: { order: key }`"),
+    refused("lanes", "it is a key of `concurrency`: `concurrency: { lanes: 8 }`"),
     planned("swap"),
-    planned("dead_letter"),
+    refused("dead_letter", "it is a key of `on_error`: `on_error: { then: dead_letter, dead_letter: { topic: ... } }`"),
 ];
 
 /// Properties of librdkafka that are ours to set, and what to write instead.

@@ -21,7 +21,8 @@ use super::positions::{KeyPath, Position, SourceMap, Span};
 use super::route::{Route, RouteName, Topics};
 use super::text::quoted;
 use super::types::{Cluster, Log, Settings};
-use super::units::format_duration;
+use super::units::{format_duration, format_size};
+use super::words::Then;
 
 /// A member that does not answer this long is taken for dead (librdkafka's default).
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
@@ -178,6 +179,7 @@ impl Loader<'_> {
                 format: tree.block("log").get("format"),
             },
             shutdown_timeout: tree.get("shutdown_timeout"),
+            memory: self.budget(tree.get("memory"), &routes, at.path),
             core_dumps: tree.get("core_dumps"),
             plugin_file_checks: tree.get("plugin_file_checks"),
             use_greenlets: tree.given("use_greenlets"),
@@ -293,6 +295,20 @@ impl Loader<'_> {
         Some(route)
     }
 
+    /// The daemon's budget, which those of the routes must fit into.
+    fn budget(&mut self, memory: Option<usize>, routes: &[Route], path: &KeyPath) -> Option<usize> {
+        let asked: usize = routes.iter().map(|route| route.memory).sum();
+        if let Some(memory) = memory.filter(|memory| asked > *memory) {
+            let (asked, memory) = (format_size(asked as u64), format_size(memory as u64));
+            let message = format!(
+                "the {} routes ask for {asked} together, which is more than the {memory} of the daemon",
+                routes.len()
+            );
+            self.checker.error(&path.key("memory"), None, message);
+        }
+        memory
+    }
+
     /// `library::Symbol`.
     fn short(&mut self, node: &Node, at: At<'_>) -> Option<Tree> {
         let text = self.checker.text(node, at)?;
@@ -354,6 +370,28 @@ impl Loader<'_> {
                     format!("the first wait ({initial}) is longer than the longest ({max})"),
                 ));
             }
+        }
+        let on_error = at.path.key("on_error");
+        match (&route.on_error.dead_letter, route.on_error.then) {
+            (None, Then::DeadLetter) => errors.push((
+                on_error.key("then"),
+                "dead letters need a topic: `dead_letter: { topic: NAME }`".into(),
+            )),
+            (Some(dead), _)
+                if route
+                    .topic
+                    .as_ref()
+                    .is_some_and(|topics| topics.reads(&dead.topic)) =>
+            {
+                errors.push((
+                    on_error.key("dead_letter").key("topic"),
+                    format!(
+                        "the route itself reads `{}`: a dead letter would come back for ever",
+                        dead.topic
+                    ),
+                ));
+            }
+            _ => {}
         }
         let session = number("session.timeout.ms").map_or(SESSION_TIMEOUT, Duration::from_millis);
         if route.drain_timeout >= session {

@@ -39,11 +39,15 @@ pub use json_schema::json_schema;
 pub use load::{load, parse};
 pub use positions::{KeyPath, Position, Segment};
 pub use reference::reference;
-pub use route::{Backoff, Batch, OnError, Route, RouteName, RouteNameError, Topics};
+pub use route::{
+    Backoff, Batch, Concurrency, DeadLetter, Flush, OnError, RateLimit, Route, RouteName, RouteNameError,
+    Topics,
+};
 pub use sample::sample;
 pub use text::is_secret_key;
 pub use types::{Cluster, Log, Secret, Settings, SslConfig};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use words::{
-    ConsumerType, DumpMode, FileChecks, Isolation, LogFormat, LogLevel, Membership, Then, Tombstones,
+    ConsumerType, DumpMode, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order, Then,
+    Tombstones,
 };

@@ -8,7 +8,7 @@ use super::config_types::ConsumerConfig;
 use super::forms::check_topic;
 use super::positions::Position;
 use super::types::Cluster;
-use super::words::{ConsumerType, DumpMode, Isolation, Membership, Then, Tombstones};
+use super::words::{ConsumerType, DumpMode, HeaderStyle, Isolation, Membership, Order, Then, Tombstones};
 
 /// One supervised consumer.
 #[derive(Clone)]
@@ -33,8 +33,14 @@ pub struct Route {
     pub dump: Option<DumpMode>,
     /// The schema of its messages, where that is not the plugin's.
     pub schema_class: Option<String>,
+    /// How many digest at once, and in which order.
+    pub concurrency: Concurrency,
     /// How much one call carries at most.
     pub batch: Batch,
+    /// When a buffering consumer is told to flush, where that is not as the plugin says.
+    pub flush: Flush,
+    /// How many messages are digested in a time at most.
+    pub rate_limit: Option<RateLimit>,
     /// The route's budget in bytes: its arena.
     pub memory: usize,
     /// What happens when a digest fails.
@@ -51,6 +57,8 @@ pub struct Route {
     pub drain_timeout: Duration,
     /// Deadline of one digest.
     pub digest_timeout: Option<Duration>,
+    /// How long a partition with messages to read may make no progress before its reading begins anew.
+    pub stall_timeout: Option<Duration>,
     /// The plugin's own settings, an object.
     pub settings: serde_json::Value,
     /// Its cluster.
@@ -75,10 +83,50 @@ pub struct Batch {
     pub max_messages: usize,
     /// Bytes.
     pub max_bytes: usize,
+    /// How long a call may wait to become full.
+    pub max_wait: Duration,
+}
+
+/// How many messages of a route are digested at once, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// What keeps its order.
+    pub order: Order,
+    /// Instances of the consumer, each with a thread.
+    pub lanes: usize,
+    /// Messages that an async consumer has going at once, in all lanes together.
+    pub in_flight: usize,
+}
+
+/// When a buffering consumer is told to flush; what is `None` is as the plugin says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flush {
+    /// So long after the first message that it took.
+    pub max_wait: Option<Duration>,
+    /// When it has taken so many.
+    pub max_messages: Option<usize>,
+}
+
+/// A number of messages in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Messages, at least one.
+    pub messages: u32,
+    /// The time.
+    pub per: Duration,
+}
+
+/// Where dead letters go, and how they say what happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The topic.
+    pub topic: String,
+    /// Names of the headers.
+    pub headers: HeaderStyle,
 }
 
 /// What happens when a digest fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnError {
     /// How often a message is tried; `None` is for ever.
     pub attempts: Option<u32>,
@@ -86,6 +134,8 @@ pub struct OnError {
     pub backoff: Backoff,
     /// What comes after the last attempt, and what a rejected message gets.
     pub then: Then,
+    /// Where dead letters go; present where `then` is `dead_letter`.
+    pub dead_letter: Option<DeadLetter>,
 }
 
 /// An exponential back-off.
@@ -132,7 +182,10 @@ impl PartialEq for Route {
             digest_name,
             dump,
             schema_class,
+            concurrency,
             batch,
+            flush,
+            rate_limit,
             memory,
             on_error,
             tombstones,
@@ -141,6 +194,7 @@ impl PartialEq for Route {
             lifecycle_timeout,
             drain_timeout,
             digest_timeout,
+            stall_timeout,
             settings,
             cluster,
             position: _,
@@ -155,7 +209,10 @@ impl PartialEq for Route {
             && *digest_name == other.digest_name
             && *dump == other.dump
             && *schema_class == other.schema_class
+            && *concurrency == other.concurrency
             && *batch == other.batch
+            && *flush == other.flush
+            && *rate_limit == other.rate_limit
             && *memory == other.memory
             && *on_error == other.on_error
             && *tombstones == other.tombstones
@@ -164,6 +221,7 @@ impl PartialEq for Route {
             && *lifecycle_timeout == other.lifecycle_timeout
             && *drain_timeout == other.drain_timeout
             && *digest_timeout == other.digest_timeout
+            && *stall_timeout == other.stall_timeout
             && *settings == other.settings
             && *cluster == other.cluster
     }
@@ -188,7 +246,10 @@ impl fmt::Debug for Route {
             .field("digest_name", &self.digest_name)
             .field("dump", &self.dump)
             .field("schema_class", &self.schema_class)
+            .field("concurrency", &self.concurrency)
             .field("batch", &self.batch)
+            .field("flush", &self.flush)
+            .field("rate_limit", &self.rate_limit)
             .field("memory", &self.memory)
             .field("on_error", &self.on_error)
             .field("tombstones", &self.tombstones)
@@ -197,6 +258,7 @@ impl fmt::Debug for Route {
             .field("lifecycle_timeout", &self.lifecycle_timeout)
             .field("drain_timeout", &self.drain_timeout)
             .field("digest_timeout", &self.digest_timeout)
+            .field("stall_timeout", &self.stall_timeout)
             .field("settings (keys)", &keys)
             .field("cluster", &self.cluster)
             .field("position", &self.position)
@@ -214,6 +276,12 @@ impl Topics {
             Self::Names(names) => names.iter().map(String::as_str).collect(),
             Self::Pattern(pattern) => vec![pattern],
         }
+    }
+
+    /// Whether `topic` is one of them by its name. (What a pattern matches, librdkafka's own rules say.)
+    #[must_use]
+    pub fn reads(&self, topic: &str) -> bool {
+        self.entries().contains(&topic)
     }
 
     /// Topics from a route or a plugin's descriptor, each a name or a `^pattern`.

@@ -30,6 +30,8 @@ pub struct Settings {
     pub log: Log,
     /// How long a stop may take to finish what is in hand.
     pub shutdown_timeout: Duration,
+    /// What the budgets of all routes together may be at most.
+    pub memory: Option<usize>,
     /// Whether plugin processes may leave core files.
     pub core_dumps: bool,
     /// Whether owner and mode of plugin files are checked.

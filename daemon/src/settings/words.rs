@@ -58,6 +58,28 @@ words! {
         Stop = "stop",
         /// It is passed over and counted, as the seed did.
         Skip = "skip",
+        /// It goes to a topic of its own, and is finished once that has it.
+        DeadLetter = "dead_letter",
+    }
+}
+words! {
+    /// Which messages are digested in offset order.
+    Order {
+        /// Those of one partition.
+        Partition = "partition",
+        /// Those of one partition with the same key; without a key, those of one partition.
+        Key = "key",
+        /// None.
+        None = "none",
+    }
+}
+words! {
+    /// Under which names a dead letter's headers say what happened.
+    HeaderStyle {
+        /// Kafka Connect's `__connect.errors.*`.
+        Connect = "connect",
+        /// Spring Kafka's `kafka_dlt-*`.
+        Spring = "spring",
     }
 }
 words! {

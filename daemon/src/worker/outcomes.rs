@@ -196,7 +196,7 @@ impl Engine {
         match self.config.on_error.then {
             _ if !reject && !spent => Decision::Retry,
             Then::Skip => Decision::Skip,
-            Then::Stop => Decision::Stop,
+            Then::Stop | Then::DeadLetter => Decision::Stop,
         }
     }
 

@@ -61,7 +61,10 @@ consumer_routes:
     lifecycle_timeout: 5s
     drain_timeout: 10s
     digest_timeout: 1m
-    concurrency: { order: partition, lanes: 1 }
+    stall_timeout: none
+    concurrency: { order: key, lanes: 8 }
+    flush: { max_wait: 1s }
+    rate_limit: 200/s
     settings: { currency: EUR }
   elsewhere:
     path: liborders.so
@@ -115,7 +118,8 @@ fn every_key_reaches_its_type() {
         orders.batch,
         Batch {
             max_messages: 500,
-            max_bytes: 65_536
+            max_bytes: 65_536,
+            max_wait: Duration::ZERO
         }
     );
     assert_eq!(
@@ -131,6 +135,27 @@ fn every_key_reaches_its_type() {
     );
     assert_eq!(orders.digest_timeout, Some(Duration::from_secs(60)));
     let line = EVERYTHING.lines().position(|line| line == "  orders:").unwrap() + 1;
+    assert_eq!(
+        orders.concurrency,
+        Concurrency {
+            order: Order::Key,
+            lanes: 8,
+            in_flight: 100
+        }
+    );
+    let second = Duration::from_secs(1);
+    assert_eq!(
+        orders.rate_limit,
+        Some(RateLimit {
+            messages: 200,
+            per: second
+        })
+    );
+    assert_eq!(
+        (orders.flush.max_wait, orders.flush.max_messages),
+        (Some(second), None)
+    );
+    assert_eq!(orders.stall_timeout, None);
     assert_eq!((orders.position.line, orders.position.column), (line, 3));
 
     let elsewhere = settings.route("elsewhere").unwrap();
@@ -161,7 +186,8 @@ fn a_route_is_laid_over_the_defaults_key_by_key() {
         OnError {
             attempts: Some(7),
             backoff,
-            then: Then::Stop
+            then: Then::Stop,
+            dead_letter: None
         }
     );
     assert_eq!(
@@ -169,7 +195,8 @@ fn a_route_is_laid_over_the_defaults_key_by_key() {
         OnError {
             attempts: Some(7),
             backoff,
-            then: Then::Skip
+            then: Then::Skip,
+            dead_letter: None
         }
     );
     let list = serde_json::json!([1, "two", 3.5, null, true]);

@@ -131,12 +131,32 @@ fn a_wrong_value_says_what_was_expected() {
 }
 
 #[test]
+fn dead_letters_need_a_topic_that_the_route_does_not_read() {
+    assert!(in_route("on_error: {then: dead_letter}").contains("need a topic"));
+    let own = "topic: [a, b], on_error: {then: dead_letter, dead_letter: {topic: b}}";
+    assert!(in_route(own).contains("the route itself reads `b`"));
+    assert!(in_route("on_error: {then: dead_letter, dead_letter: {topic: ^b}}").contains("one topic"));
+}
+
+#[test]
+fn a_rate_has_a_number_and_a_time() {
+    for rate in ["0/s", "5", "/s", "5/d", "-1/s", "x/s"] {
+        assert!(
+            in_route(&format!("rate_limit: \"{rate}\"")).contains("rate"),
+            "{rate}"
+        );
+    }
+}
+
+#[test]
+fn the_routes_budgets_fit_into_the_daemons() {
+    let text = "hosts: a:1\nmemory: 32MiB\nconsumer_routes: {r: a.so::B}\n";
+    assert!(only(text).contains("more than the 32MiB of the daemon"));
+}
+
+#[test]
 fn what_this_version_cannot_do_is_said_and_not_ignored() {
     for line in [
-        "rate_limit: 200/s",
-        "batch: {max_wait: 1s}",
-        "on_error: {then: dead_letter}",
-        "on_error: {dead_letter: {topic: t}}",
         "limits: {memory: 1GiB}",
         "user: nobody",
         "sandbox: strict",
@@ -145,8 +165,6 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         "schema: x",
         "sha256: x",
         "release_after: 5m",
-        "concurrency: {order: key}",
-        "concurrency: {lanes: 8}",
     ] {
         let finding = in_route(line);
         assert!(
@@ -154,9 +172,13 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
             "{finding}"
         );
     }
-    for line in ["autoload: true", "routes_dir: /x", "memory: 1GiB"] {
+    for line in ["autoload: true", "routes_dir: /x"] {
         assert!(third(line).contains("not available in this version of devourd"));
     }
+    for line in ["lanes: 8", "order: key", "in_flight: 10"] {
+        assert!(in_route(line).contains("concurrency"), "{line}");
+    }
+    assert!(in_route("dead_letter: {topic: t}").contains("on_error"));
     assert!(in_route("config: {generation_id: 5}").contains("only -1 can be honoured"));
     assert!(in_route("config: {consumer_id: x}").contains("client.id"));
     assert!(in_route("config: {deserializer: x}").contains("cannot be set here"));
