@@ -10,6 +10,7 @@ pub(super) struct Places {
     free: BTreeMap<usize, usize>,
     /// Everything above was never taken.
     touched: usize,
+    taken: usize,
 }
 
 /// Places begin on a cache line, so that two of them share none.
@@ -24,6 +25,7 @@ impl Places {
             size,
             free: BTreeMap::from([(0, size)]),
             touched: 0,
+            taken: 0,
         }
     }
 
@@ -40,6 +42,11 @@ impl Places {
         self.free.get(&0) == Some(&self.size)
     }
 
+    /// Bytes that are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Takes `bytes`; `None` if no free range has so many.
     pub(super) fn take(&mut self, bytes: usize) -> Option<Range<usize>> {
         let bytes = bytes.max(1).checked_next_multiple_of(ALIGN)?;
@@ -53,12 +60,14 @@ impl Places {
             self.free.insert(start + bytes, end);
         }
         self.touched = self.touched.max(start + bytes);
+        self.taken += bytes;
         Some(start..start + bytes)
     }
 
     /// Gives back a range that `take` gave.
     pub(super) fn give_back(&mut self, place: Range<usize>) {
         let (mut start, mut end) = (place.start, place.end);
+        self.taken -= place.len();
         if let Some((before, until)) = self.free.range(..start).next_back().map(|(a, b)| (*a, *b)) {
             debug_assert!(until <= start, "a place was given back twice");
             if until == start {

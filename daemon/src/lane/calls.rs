@@ -1,14 +1,15 @@
 //! The bytes of a route's calls, in the daemon: copied into the arena once, kept until the worker is done with them,
 //! whatever happens to the plugin's process in between.
 
-use std::{collections::VecDeque, io, ops::Range};
+use std::{collections::HashMap, io, ops::Range};
 
 use devour_abi::TimestampType;
 
 use super::{
-    CallNumber, Entry, Handout, Record, Slot, Source,
+    CallNumber, Entry, Handout, Intake, Record, Slot, Source,
     arena::Places,
-    layout::{self, Fields, Headers},
+    layout::{self, Fields},
+    stock::{Stock, record_of},
 };
 use crate::{
     kafka::{Batch, Message, Timestamp},
@@ -17,17 +18,25 @@ use crate::{
 
 /// The arena and the calls in it.
 pub(super) struct Calls {
-    arena: SharedBytes,
-    places: Places,
-    calls: VecDeque<Stored>,
+    bytes: Bytes,
+    calls: HashMap<CallNumber, Stored>,
+    /// Calls whose messages lie in memory of their own.
+    own: usize,
     headers: EncodedHeaders,
     /// Vectors of finished calls, used again.
     spare: Vec<Vec<u32>>,
 }
 
+/// Where messages lie before they are digested.
+enum Bytes {
+    /// A call's messages are copied when it is handed out, in one piece.
+    Calls { arena: SharedBytes, places: Places },
+    /// Each message was kept before, in a place of its own.
+    Stock(Stock),
+}
+
 /// One call's bytes.
 pub(super) struct Stored {
-    pub number: CallNumber,
     place: Place,
     /// Where each record begins, in units of 8 bytes from the start of the place.
     records: Vec<u32>,
@@ -43,15 +52,22 @@ enum Place {
     Arena(Range<usize>),
     /// What is too big for the arena lies in memory of its own; one at a time.
     Own(SharedBytes),
+    /// In the stock, each for itself.
+    Stock,
 }
 
 /// Where the records of a call lie, as its frame says it.
-pub(super) struct Span<'a> {
-    pub start: usize,
-    pub bytes: usize,
-    pub count: u32,
-    /// The memory, if it is not the arena.
-    pub own: Option<&'a SharedBytes>,
+pub(super) enum Span<'a> {
+    /// One after the other.
+    Piece {
+        start: usize,
+        bytes: usize,
+        count: u32,
+        /// The memory, if it is not the arena.
+        own: Option<&'a SharedBytes>,
+    },
+    /// At these places of the stock.
+    Places(&'a [u32]),
 }
 
 /// The encoded headers of the call that is being copied.
@@ -71,50 +87,85 @@ enum From<'a> {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new(bytes: usize, reads_headers: bool) -> io::Result<Self> {
-        let places = Places::new(bytes.max(64 * 1024));
-        let arena = SharedBytes::create("devour-arena", places.size())?;
+    pub(super) fn new(bytes: usize, intake: Intake, keeps_headers: bool) -> io::Result<Self> {
+        let bytes = match intake {
+            Intake::Calls => {
+                let places = Places::new(bytes.max(64 * 1024));
+                let arena = SharedBytes::create("devour-arena", places.size())?;
+                Bytes::Calls { arena, places }
+            }
+            Intake::Stock => Bytes::Stock(Stock::new(bytes, keeps_headers)?),
+        };
         let headers = EncodedHeaders {
-            wanted: reads_headers,
+            wanted: keeps_headers,
             bytes: Vec::new(),
             ends: Vec::new(),
         };
         Ok(Self {
-            arena,
-            places,
-            calls: VecDeque::new(),
+            bytes,
+            calls: HashMap::new(),
+            own: 0,
             headers,
             spare: Vec::new(),
         })
     }
 
-    pub(super) fn arena(&self) -> &SharedBytes {
-        &self.arena
+    pub(super) fn stock(&mut self) -> Option<&mut Stock> {
+        match &mut self.bytes {
+            Bytes::Stock(stock) => Some(stock),
+            Bytes::Calls { .. } => None,
+        }
     }
 
+    pub(super) fn arena(&self) -> &SharedBytes {
+        match &self.bytes {
+            Bytes::Calls { arena, .. } => arena,
+            Bytes::Stock(stock) => stock.arena(),
+        }
+    }
+
+    /// Nothing lies here.
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
+            && match &self.bytes {
+                Bytes::Calls { .. } => true,
+                Bytes::Stock(stock) => stock.is_empty(),
+            }
     }
 
     /// Bytes of memory that the arena holds at most.
     pub(super) fn touched(&self) -> usize {
-        self.places.touched()
+        match &self.bytes {
+            Bytes::Calls { places, .. } => places.touched(),
+            Bytes::Stock(stock) => stock.touched(),
+        }
     }
 
     /// Gives the arena's memory back to the system and takes fresh one. Holes cannot be punched: the seal that keeps the
-    /// plugin from writing forbids it. Only while no call is stored.
+    /// plugin from writing forbids it. Only while nothing lies here.
     pub(super) fn renew(&mut self) -> io::Result<()> {
-        debug_assert!(self.calls.is_empty() && self.places.is_all_free());
-        self.arena = SharedBytes::create("devour-arena", self.places.size())?;
-        self.places = Places::new(self.places.size());
-        Ok(())
+        match &mut self.bytes {
+            Bytes::Calls { arena, places } => {
+                debug_assert!(self.calls.is_empty() && places.is_all_free());
+                *arena = SharedBytes::create("devour-arena", places.size())?;
+                *places = Places::new(places.size());
+                Ok(())
+            }
+            Bytes::Stock(stock) => stock.renew(),
+        }
     }
 
-    /// Copies a handout's messages; `false` if they do not fit now.
+    /// Copies a handout's messages, unless they lie here already; `false` if they do not fit now.
     pub(super) fn store(&mut self, number: CallNumber, handout: &Handout) -> bool {
         let from = match &handout.source {
             Source::Fetched(batch) => From::Fetched(batch),
             Source::Parked(records) => From::Parked(records),
+            Source::Stored(kept) => {
+                let mut records = self.spare.pop().unwrap_or_default();
+                records.extend(kept.iter().map(|kept| kept.0));
+                self.keep(number, Place::Stock, records);
+                return true;
+            }
         };
         let (bytes, largest) = self.measure(from, &handout.entries);
         let Some(mut place) = self.place(bytes, largest) else {
@@ -122,9 +173,12 @@ impl Calls {
         };
         let mut records = self.spare.pop().unwrap_or_default();
         records.reserve(handout.entries.len());
-        let to = match &mut place {
-            Place::Arena(range) => self.arena.get_mut(range.start..range.start + bytes),
-            Place::Own(memory) => memory.get_mut(0..bytes),
+        let to = match (&mut place, &mut self.bytes) {
+            (Place::Arena(range), Bytes::Calls { arena, .. }) => {
+                arena.get_mut(range.start..range.start + bytes)
+            }
+            (Place::Own(memory), _) => memory.get_mut(0..bytes),
+            _ => return false,
         };
         match from {
             From::Fetched(batch) => copy(to, &handout.entries, &mut records, &self.headers, |index| {
@@ -136,18 +190,23 @@ impl Calls {
                 });
             }
         }
-        self.calls.push_back(Stored {
-            number,
+        self.keep(number, place, records);
+        true
+    }
+
+    fn keep(&mut self, number: CallNumber, place: Place, records: Vec<u32>) {
+        self.own += usize::from(matches!(place, Place::Own(_)));
+        let stored = Stored {
             place,
             records,
             from: 0,
             handed: true,
             abandoned: false,
-        });
-        true
+        };
+        self.calls.insert(number, stored);
     }
 
-    /// How many bytes the records take, together and the largest. Encodes the headers on the way, if they are read.
+    /// How many bytes the records take, together and the largest. Encodes the headers on the way, if they are kept.
     fn measure(&mut self, from: From<'_>, entries: &[Entry]) -> (usize, usize) {
         self.headers.bytes.clear();
         self.headers.ends.clear();
@@ -174,10 +233,13 @@ impl Calls {
 
     /// A message above a quarter of the arena, and what is larger than the arena as a whole, gets memory of its own.
     fn place(&mut self, bytes: usize, largest: usize) -> Option<Place> {
-        if largest <= self.places.size() / 4 && bytes <= self.places.size() {
-            return self.places.take(bytes).map(Place::Arena);
+        if let Bytes::Calls { places, .. } = &mut self.bytes
+            && largest <= places.size() / 4
+            && bytes <= places.size()
+        {
+            return places.take(bytes).map(Place::Arena);
         }
-        if self.calls.iter().any(|call| matches!(call.place, Place::Own(_))) {
+        if self.own > 0 {
             return None;
         }
         match SharedBytes::create("devour-message", bytes) {
@@ -190,30 +252,23 @@ impl Calls {
     }
 
     pub(super) fn get(&self, number: CallNumber) -> Option<&Stored> {
-        self.calls.iter().find(|call| call.number == number)
+        self.calls.get(&number)
     }
 
-    pub(super) fn get_mut(&mut self, number: CallNumber) -> Option<&mut Stored> {
-        self.calls.iter_mut().find(|call| call.number == number)
-    }
-
-    /// Gives what is left of a call a new number. It goes to the end: it was handed out anew.
+    /// Gives what is left of a call a new number.
     pub(super) fn renumber(&mut self, number: CallNumber, from: u32, new: CallNumber) -> bool {
-        let Some(at) = self.calls.iter().position(|call| call.number == number) else {
+        let Some(mut call) = self.calls.remove(&number) else {
             return false;
         };
-        if let Some(mut call) = self.calls.remove(at) {
-            call.number = new;
-            call.from = (call.from + from).min(call.records.len() as u32);
-            call.handed = true;
-            self.calls.push_back(call);
-        }
+        call.from = (call.from + from).min(call.records.len() as u32);
+        call.handed = true;
+        self.calls.insert(new, call);
         true
     }
 
     /// The worker is done with it: its bytes are free, once the plugin is done too.
     pub(super) fn finish(&mut self, number: CallNumber) {
-        match self.get_mut(number) {
+        match self.calls.get_mut(&number) {
             Some(call) if call.handed => call.abandoned = true,
             Some(_) => self.free(number),
             None => {}
@@ -222,7 +277,7 @@ impl Calls {
 
     /// The plugin is done with it. Whether the worker still wants to hear of it.
     pub(super) fn came_back(&mut self, number: CallNumber) -> bool {
-        match self.get_mut(number) {
+        match self.calls.get_mut(&number) {
             Some(call) if call.abandoned => {
                 self.free(number);
                 false
@@ -237,24 +292,24 @@ impl Calls {
 
     /// The plugin is gone: it is done with all of them.
     pub(super) fn all_came_back(&mut self) {
-        let numbers: Vec<CallNumber> = self.calls.iter().map(|call| call.number).collect();
+        let numbers: Vec<CallNumber> = self.calls.keys().copied().collect();
         for number in numbers {
             self.came_back(number);
         }
     }
 
     fn free(&mut self, number: CallNumber) {
-        let Some(at) = self.calls.iter().position(|call| call.number == number) else {
+        let Some(mut call) = self.calls.remove(&number) else {
             return;
         };
-        if let Some(mut call) = self.calls.remove(at) {
-            if let Place::Arena(range) = call.place {
-                self.places.give_back(range);
-            }
-            call.records.clear();
-            if self.spare.len() < 4 {
-                self.spare.push(call.records);
-            }
+        match (call.place, &mut self.bytes) {
+            (Place::Arena(range), Bytes::Calls { places, .. }) => places.give_back(range),
+            (Place::Own(_), _) => self.own -= 1,
+            _ => {}
+        }
+        call.records.clear();
+        if self.spare.len() < 16 {
+            self.spare.push(call.records);
         }
     }
 
@@ -266,7 +321,7 @@ impl Calls {
         match &call.place {
             Place::Arena(range) => {
                 let start = range.start + skipped.unwrap_or(range.len());
-                Span {
+                Span::Piece {
                     start,
                     bytes: range.end - start,
                     count,
@@ -275,22 +330,25 @@ impl Calls {
             }
             Place::Own(memory) => {
                 let start = skipped.unwrap_or(memory.len());
-                Span {
+                Span::Piece {
                     start,
                     bytes: memory.len() - start,
                     count,
                     own: Some(memory),
                 }
             }
+            Place::Stock => Span::Places(&call.records[call.from as usize..]),
         }
     }
 
     fn fields(&self, number: CallNumber, index: u32) -> Option<Fields<'_>> {
         let call = self.get(number)?;
         let at = *call.records.get((call.from + index) as usize)? as usize * 8;
-        let bytes = match &call.place {
-            Place::Arena(range) => self.arena.get(range.start + at..range.end),
-            Place::Own(memory) => memory.get(at..memory.len()),
+        let bytes = match (&call.place, &self.bytes) {
+            (Place::Arena(range), Bytes::Calls { arena, .. }) => arena.get(range.start + at..range.end),
+            (Place::Own(memory), _) => memory.get(at..memory.len()),
+            (Place::Stock, Bytes::Stock(stock)) => stock.arena().get(at..stock.size()),
+            _ => return None,
         };
         layout::read(bytes).map(|(fields, _)| fields)
     }
@@ -303,21 +361,7 @@ impl Calls {
 
     /// A copy of a message.
     pub(super) fn copy_out(&self, number: CallNumber, index: u32) -> Option<Record> {
-        let fields = self.fields(number, index)?;
-        Some(Record {
-            slot: Slot(fields.slot),
-            tag: fields.tag,
-            attempt: fields.attempt,
-            offset: fields.offset,
-            leader_epoch: fields.leader_epoch,
-            timestamp_ms: fields.timestamp_ms,
-            timestamp_type: fields.timestamp_type,
-            key: fields.key.map(Box::from),
-            payload: fields.payload.map(Box::from),
-            headers: Headers::of(fields.headers)
-                .map(|(name, value)| (name.into(), value.map(Box::from)))
-                .collect(),
-        })
+        self.fields(number, index).map(|fields| record_of(&fields))
     }
 }
 

@@ -24,8 +24,14 @@ pub(super) enum ToLane<'a> {
     Released(Tags<'a>),
     /// As above.
     Held(Tags<'a>),
-    /// Digest a batch.
+    /// Digest a batch that lies in one piece.
     Call(CallFrame),
+    /// Digest messages of the stock.
+    Stored {
+        number: u64,
+        /// Where each begins, in units of 8 bytes.
+        places: Places<'a>,
+    },
     /// A step of the lifecycle, as JSON; empty if it lies in the memfd beside the frame.
     Lifecycle(&'a str),
     /// The arena is the memfd beside the frame from now on. No call is in hand.
@@ -66,6 +72,14 @@ pub(super) enum FromLane<'a> {
         first: u32,
         count: u32,
     },
+    /// Messages were taken beyond their call.
+    Taken {
+        call: u64,
+        first: u32,
+        count: u32,
+    },
+    /// Messages that were taken are done.
+    Completed(Completed<'a>),
     Returned {
         call: u64,
         finished: u32,
@@ -109,8 +123,9 @@ pub(super) enum ToTalk {
     Stop,
 }
 
-/// The first frame of the talk socket, as JSON. Beside it: the work socket, the arena, the page of cells, the page of
-/// cut numbers, the library, and the JSON itself if the frame is only its length.
+/// The first frame of the talk socket, as JSON. Beside it: the arena, the page of cells, the page of cut numbers, the
+/// library, and the JSON itself if the frame is only its length. Frames of the kind [`LANES`] follow, with the work
+/// sockets beside them in the order of the lanes.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Hello {
     pub route: String,
@@ -120,6 +135,8 @@ pub(super) struct Hello {
     pub arena_bytes: usize,
     pub reads_headers: bool,
     pub hold_on_reject: bool,
+    /// Messages can be taken beyond their call.
+    pub takes: bool,
     pub log_level: LogLevel,
     pub core_dumps: bool,
     /// The soft limit that the daemon itself was started with.
@@ -132,6 +149,22 @@ pub(super) const MAX_INLINE: usize = 48 * 1024;
 pub(super) const MAX_BESIDE: usize = 64 << 20;
 /// So many tags, or names of slots at most, go into one frame.
 pub(super) const TAGS_AT_ONCE: usize = 6000;
+/// So many messages of the stock at most go into one call.
+pub(super) const STORED_AT_ONCE: usize = 10_000;
+/// So many completed messages at most go into one frame.
+pub(super) const COMPLETED_AT_ONCE: usize = 4000;
+/// The first byte of a frame with work sockets beside it.
+pub(super) const LANES: u8 = 3;
+/// So many work sockets at most go beside one frame.
+pub(super) const LANES_AT_ONCE: usize = 16;
+
+/// Places in the stock, as they lie in a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Places<'a>(&'a [u8]);
+
+/// Calls and indexes of messages that are done, as they lie in a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Completed<'a>(&'a [u8]);
 
 /// A list of order tags, as it lies in a frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,6 +181,7 @@ mod kind {
     pub const CALL: u8 = 4;
     pub const LIFECYCLE: u8 = 5;
     pub const ARENA: u8 = 6;
+    pub const STORED: u8 = 7;
     pub const UP: u8 = 16;
     pub const NOT_BUILT: u8 = 17;
     pub const FAILED: u8 = 18;
@@ -155,6 +189,8 @@ mod kind {
     pub const RETURNED: u8 = 20;
     pub const ANSWERED: u8 = 21;
     pub const STEP_FAILED: u8 = 22;
+    pub const TAKEN: u8 = 23;
+    pub const COMPLETED: u8 = 24;
     pub const LOG: u8 = 32;
     pub const COUNT: u8 = 33;
     pub const TIME: u8 = 34;
@@ -197,6 +233,13 @@ impl<'a> ToLane<'a> {
             .u32(beside);
     }
 
+    pub(super) fn stored(buffer: &mut Vec<u8>, number: u64, places: &[u32]) {
+        places.iter().fold(
+            FrameWriter::new(buffer, kind::STORED).u64(number),
+            |frame, place| frame.u32(*place),
+        );
+    }
+
     pub(super) fn lifecycle(buffer: &mut Vec<u8>, json: &str) {
         let _ = FrameWriter::new(buffer, kind::LIFECYCLE).text(json, MAX_INLINE);
     }
@@ -226,6 +269,16 @@ impl<'a> ToLane<'a> {
                     place,
                 }))
             }
+            kind::STORED => {
+                let number = frame.u64()?;
+                if frame.rest.len() % 4 != 0 {
+                    return Err(FrameError::Value(frame.kind));
+                }
+                Ok(Self::Stored {
+                    number,
+                    places: Places(frame.rest),
+                })
+            }
             kind::LIFECYCLE => {
                 let json = frame.text()?;
                 frame.end(Self::Lifecycle(json))
@@ -246,6 +299,36 @@ impl Tags<'_> {
             .0
             .iter()
             .map(|bytes| u64::from_ne_bytes(*bytes))
+    }
+}
+
+impl Places<'_> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.0
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u32::from_ne_bytes(*bytes))
+    }
+}
+
+impl<'a> Completed<'a> {
+    /// Writes a frame of them.
+    pub(super) fn encode(buffer: &mut Vec<u8>, completed: &[(u64, u32)]) {
+        let frame = FrameWriter::new(buffer, kind::COMPLETED);
+        completed
+            .iter()
+            .fold(frame, |frame, (call, index)| frame.u64(*call).u32(*index));
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = (u64, u32)> + use<'a> {
+        self.0.as_chunks::<12>().0.iter().map(|bytes| {
+            let (call, index) = bytes.split_at(8);
+            let (mut number, mut at) = ([0; 8], [0; 4]);
+            number.copy_from_slice(call);
+            at.copy_from_slice(index);
+            (u64::from_ne_bytes(number), u32::from_ne_bytes(at))
+        })
     }
 }
 
@@ -278,6 +361,16 @@ impl<'a> FromLane<'a> {
                 .u64(*call)
                 .u32(*first)
                 .u32(*count),
+            Self::Taken { call, first, count } => FrameWriter::new(buffer, kind::TAKEN)
+                .u64(*call)
+                .u32(*first)
+                .u32(*count),
+            Self::Completed(completed) => {
+                let frame = FrameWriter::new(buffer, kind::COMPLETED);
+                completed
+                    .iter()
+                    .fold(frame, |frame, (call, index)| frame.u64(call).u32(index))
+            }
             Self::Returned {
                 call,
                 finished,
@@ -309,6 +402,19 @@ impl<'a> FromLane<'a> {
                 first: frame.u32()?,
                 count: frame.u32()?,
             },
+            kind::TAKEN => Self::Taken {
+                call: frame.u64()?,
+                first: frame.u32()?,
+                count: frame.u32()?,
+            },
+            kind::COMPLETED => {
+                let bytes = frame.rest;
+                if bytes.is_empty() || bytes.len() % 12 != 0 {
+                    return Err(FrameError::Value(frame.kind));
+                }
+                frame.rest = &[];
+                Self::Completed(Completed(bytes))
+            }
             kind::RETURNED => {
                 let (call, finished) = (frame.u64()?, frame.u32()?);
                 let broken = if frame.flag()? {
@@ -427,6 +533,7 @@ impl ToTalk {
 }
 
 const _: () = assert!(4 * MAX_TEXT <= MAX_FRAME && MAX_INLINE < MAX_FRAME && TAGS_AT_ONCE * 8 < MAX_FRAME);
+const _: () = assert!(STORED_AT_ONCE * 4 + 9 < MAX_FRAME && COMPLETED_AT_ONCE * 12 < MAX_FRAME);
 
 #[cfg(test)]
 #[path = "channel_tests.rs"]

@@ -3,8 +3,8 @@
 use std::{io, os::fd::AsFd, sync::Arc};
 
 use super::{
-    channel::{Hello, MAX_BESIDE},
-    host_lane::{self, LaneParts},
+    channel::{Hello, LANES, MAX_BESIDE},
+    host_lane::{self, LaneParts, LanesShare},
     host_talk::Talk,
     plugin_process::{HELLO_BESIDE, HELLO_INLINE},
 };
@@ -51,34 +51,52 @@ fn run(socket: SeqPacket) -> io::Result<()> {
         return Ok(());
     };
     let (hello, mut fds) = parts;
-    if fds.len() != 5 {
+    if fds.len() != 4 {
         return Err(io::Error::other(format!(
-            "the daemon sent {} descriptors instead of 5",
+            "the daemon sent {} descriptors instead of 4",
             fds.len()
         )));
     }
+    let works = hear_lanes(&socket, hello.construct.lanes.max(1))?;
     if !bound_process(&socket, &hello)? {
         return Ok(());
     }
     let talk = Arc::new(Talk::new(socket)?);
     let mut next = || fds.remove(0);
-    let (arena, work, cells, cuts, library) = (next(), next(), next(), next(), next());
-    let work =
-        SeqPacket::from_fd(work).ok_or_else(|| io::Error::other("the work socket is something else"))?;
-    let parts = LaneParts {
-        work,
+    let (arena, cells, cuts, library) = (next(), next(), next(), next());
+    let shared = Arc::new(LanesShare {
         arena,
         cells,
         cuts,
         library,
         hello,
         talk: Arc::clone(&talk),
-    };
-    let name = format!("lane-{}", parts.hello.construct.lane);
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || host_lane::run(parts))?;
+    });
+    for (lane, work) in (0..).zip(works) {
+        let shared = Arc::clone(&shared);
+        let parts = LaneParts { lane, work, shared };
+        std::thread::Builder::new()
+            .name(format!("lane-{lane}"))
+            .spawn(move || host_lane::run(parts))?;
+    }
     talk.serve()
+}
+
+/// The work sockets, in the order of the lanes.
+fn hear_lanes(socket: &SeqPacket, lanes: u32) -> io::Result<Vec<SeqPacket>> {
+    let (mut works, mut fds, mut buffer) = (Vec::new(), Vec::new(), vec![0; 16]);
+    while works.len() < lanes as usize {
+        fds.clear();
+        match socket.receive_with_fds(&mut buffer, &mut fds, Wait::Yes)? {
+            Received::Frame(1) if buffer[0] == LANES && !fds.is_empty() => {}
+            _ => return Err(io::Error::other("the daemon did not send a socket for each lane")),
+        }
+        for fd in fds.drain(..) {
+            let work = SeqPacket::from_fd(fd);
+            works.push(work.ok_or_else(|| io::Error::other("a work socket is something else"))?);
+        }
+    }
+    Ok(works)
 }
 
 /// What this process is for, with the descriptors that belong to it. `None` if the daemon is gone.
@@ -103,6 +121,8 @@ fn hear_hello(socket: &SeqPacket) -> io::Result<Option<(Hello, Vec<std::os::fd::
 
 /// Limits, signals, the parent's death, privileges: in this order. `false` if the parent is gone already.
 fn bound_process(socket: &SeqPacket, hello: &Hello) -> io::Result<bool> {
+    // Without it the daemon leaves with a lane what it was handed.
+    let _ = crate::os::barrier::register();
     process::set_name(&format!("plugin:{}", hello.route));
     if !hello.core_dumps {
         process::no_core()?;

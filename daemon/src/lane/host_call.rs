@@ -1,10 +1,21 @@
 //! What a shim may ask during a call, in the plugin's process.
 
-use std::{cell::OnceCell, ops::Range, rc::Rc};
+use std::{
+    cell::{OnceCell, RefCell},
+    ops::Range,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use devour_abi::{CallCell, Failure, HeaderView, HostedCall, OwnedMessage};
 
-use super::{channel::FromLane, current::Locate, host_talk::not_yet, layout, views};
+use super::{
+    channel::{COMPLETED_AT_ONCE, Completed, FromLane},
+    current::Locate,
+    layout,
+    taken::{Sink, Taken},
+    views::{self, Names},
+};
 use crate::os::{
     SeqPacket, SharedPage, SharedView, process,
     socket::{Sent, Wait},
@@ -12,11 +23,37 @@ use crate::os::{
 
 /// One call at work.
 pub(super) struct LaneCall<'a> {
-    number: u64,
-    work: &'a SeqPacket,
+    pub number: u64,
+    pub outcomes: &'a Arc<Outcomes>,
     /// Encoded headers of each message; empty if the consumer does not read them.
-    headers: &'a [&'a [u8]],
+    pub headers: &'a [&'a [u8]],
     parsed: Vec<OnceCell<Box<[HeaderView<'a>]>>>,
+    /// What is needed to let messages be taken; `None` if they cannot be.
+    pub stored: Option<StoredCall<'a>>,
+    /// Messages that were taken and not said to be, as runs.
+    taken: RefCell<Vec<(u32, u32)>>,
+}
+
+/// Where a call's messages lie in the stock.
+#[derive(Clone, Copy)]
+pub(super) struct StoredCall<'a> {
+    pub memory: &'a Arc<SharedView>,
+    pub places: &'a [u32],
+    pub names: &'a Names,
+    pub reads_headers: bool,
+}
+
+/// The way of outcomes to the daemon, shared by the lane's thread and whoever completes what was taken.
+pub(super) struct Outcomes {
+    work: Arc<SeqPacket>,
+    completed: Mutex<CompletedQueue>,
+}
+
+#[derive(Default)]
+struct CompletedQueue {
+    waiting: Vec<(u64, u32)>,
+    /// Somebody is sending, and takes what comes meanwhile along.
+    sending: bool,
 }
 
 /// Finds the message in hand in the memory that the call lies in.
@@ -24,44 +61,66 @@ pub(super) struct Place {
     pub call: u64,
     pub cells: Rc<SharedPage>,
     pub lane: usize,
-    pub memory: Rc<SharedView>,
-    pub range: Range<usize>,
+    pub memory: Arc<SharedView>,
+    pub lies: Lies,
 }
+
+/// How the messages of a call lie.
+#[derive(Clone)]
+pub(super) enum Lies {
+    /// One after the other.
+    Piece(Range<usize>),
+    /// At places of the stock.
+    Places(Vec<u32>),
+}
+
+/// What a consumer hears that takes a message without having said that it would.
+pub(super) const TAKES_NOTHING: &str =
+    "only a consumer whose attributes say `asynchronous` can take messages beyond their call";
 
 // === impl LaneCall ===
 
 impl<'a> LaneCall<'a> {
-    pub(super) fn new(number: u64, work: &'a SeqPacket, headers: &'a [&'a [u8]]) -> Self {
+    pub(super) fn new(
+        number: u64,
+        outcomes: &'a Arc<Outcomes>,
+        headers: &'a [&'a [u8]],
+        stored: Option<StoredCall<'a>>,
+    ) -> Self {
         Self {
             number,
-            work,
+            outcomes,
             headers,
             parsed: vec![OnceCell::new(); headers.len()],
+            stored,
+            taken: RefCell::default(),
+        }
+    }
+
+    /// Says what was taken: before the call returns.
+    pub(super) fn tell_taken(&self) {
+        for (first, count) in self.taken.take() {
+            let call = self.number;
+            self.outcomes.say(&FromLane::Taken { call, first, count });
         }
     }
 }
 
 impl HostedCall for LaneCall<'_> {
     fn failed(&self, index: u32, failure: Failure) {
-        say(
-            self.work,
-            &FromLane::Failed {
-                call: self.number,
-                index,
-                failure,
-            },
-        );
+        self.outcomes.say(&FromLane::Failed {
+            call: self.number,
+            index,
+            failure,
+        });
     }
 
     fn not_begun(&self, first: u32, count: u32) {
-        say(
-            self.work,
-            &FromLane::NotBegun {
-                call: self.number,
-                first,
-                count,
-            },
-        );
+        self.outcomes.say(&FromLane::NotBegun {
+            call: self.number,
+            first,
+            count,
+        });
     }
 
     fn headers(&self, index: u32) -> &[HeaderView<'_>] {
@@ -72,17 +131,85 @@ impl HostedCall for LaneCall<'_> {
         }
     }
 
-    fn take(&self, _: u32) -> Result<OwnedMessage, String> {
-        Err(not_yet("let a message be taken beyond its call"))
+    fn take(&self, index: u32) -> Result<OwnedMessage, String> {
+        let Some(stored) = self.stored else {
+            return Err(TAKES_NOTHING.to_owned());
+        };
+        let gone = || format!("message {index} is none of this call");
+        let place = *stored.places.get(index as usize).ok_or_else(gone)?;
+        let (fields, length) = views::at_place(stored.memory, place).ok_or_else(gone)?;
+        let (topic, partition) = stored.names.topic(fields.slot).ok_or_else(gone)?;
+        let mut taken = self.taken.borrow_mut();
+        match taken.last_mut() {
+            Some((first, count)) if *first + *count == index => *count += 1,
+            _ => taken.push((index, 1)),
+        }
+        let start = place as usize * 8;
+        Ok(OwnedMessage::new(Taken {
+            memory: Arc::clone(stored.memory),
+            range: start..start + length,
+            topic,
+            partition,
+            reads_headers: stored.reads_headers,
+            call: self.number,
+            index,
+            sink: Arc::clone(self.outcomes),
+        }))
     }
 }
 
-/// Sends an outcome. Outcomes wait for room: the daemon always reads. Without a daemon there is nothing left to do.
-pub(super) fn say(work: &SeqPacket, said: &FromLane<'_>) {
-    let mut frame = Vec::with_capacity(64);
-    said.encode(&mut frame);
-    if !matches!(work.send(&frame, &[], Wait::Yes), Ok(Sent::Done)) {
-        process::exit_now(0);
+// === impl Outcomes ===
+
+impl Outcomes {
+    pub(super) fn new(work: Arc<SeqPacket>) -> Self {
+        Self {
+            work,
+            completed: Mutex::default(),
+        }
+    }
+
+    /// Sends an outcome. Outcomes wait for room: the daemon always reads. Without a daemon there is nothing left to do.
+    pub(super) fn say(&self, said: &FromLane<'_>) {
+        let mut frame = Vec::with_capacity(64);
+        said.encode(&mut frame);
+        self.send(&frame);
+    }
+
+    fn send(&self, frame: &[u8]) {
+        if !matches!(self.work.send(frame, &[], Wait::Yes), Ok(Sent::Done)) {
+            process::exit_now(0);
+        }
+    }
+}
+
+impl Sink for Outcomes {
+    /// Many go in one frame: who comes while another sends leaves its own to that one.
+    fn completed(&self, call: u64, index: u32) {
+        let lock = || self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock();
+        queue.waiting.push((call, index));
+        if queue.sending {
+            return;
+        }
+        queue.sending = true;
+        let mut frame = Vec::new();
+        loop {
+            let waiting = std::mem::take(&mut queue.waiting);
+            if waiting.is_empty() {
+                queue.sending = false;
+                return;
+            }
+            drop(queue);
+            for some in waiting.chunks(COMPLETED_AT_ONCE) {
+                Completed::encode(&mut frame, some);
+                self.send(&frame);
+            }
+            queue = lock();
+        }
+    }
+
+    fn failed(&self, call: u64, index: u32, failure: Failure) {
+        self.say(&FromLane::Failed { call, index, failure });
     }
 }
 
@@ -94,7 +221,13 @@ impl Locate for Place {
         if at.call != self.call {
             return None;
         }
-        let mut bytes = self.memory.get(self.range.clone())?;
+        let mut bytes = match &self.lies {
+            Lies::Places(places) => {
+                let (fields, _) = views::at_place(&self.memory, *places.get(at.index as usize)?)?;
+                return Some((fields.slot, fields.offset));
+            }
+            Lies::Piece(range) => self.memory.get(range.clone())?,
+        };
         for _ in 0..at.index {
             let (_, _, length) = layout::read_place(bytes)?;
             bytes = &bytes[length..];

@@ -9,13 +9,14 @@ use std::{
 
 use abi_stable::std_types::{ROption, RSlice};
 use devour_abi::{
-    Call, CallCell, CallHost, CutNumber, Failure, FailureKind, Host, Instance, LifecycleCall, MessageView,
+    Call, CallCell, CallHost, ConstructRequest, CutNumber, Failure, FailureKind, Host, Instance,
+    LifecycleCall, MessageView,
 };
 
 use super::{
     channel::{CallFrame, FromLane, Hello, MAX_BESIDE, MAX_INLINE, PlaceKind, ToLane},
     current::Current,
-    host_call::{LaneCall, Place, say},
+    host_call::{LaneCall, Lies, Outcomes, Place, StoredCall},
     host_talk::{Services, Talk},
     plugin_process::beside_frame,
     views::{self, Names},
@@ -30,7 +31,13 @@ use crate::os::{
 
 /// What a lane is made of; the memory is mapped by its own thread.
 pub(super) struct LaneParts {
+    pub lane: u32,
     pub work: SeqPacket,
+    pub shared: Arc<LanesShare>,
+}
+
+/// What all lanes of a process have.
+pub(super) struct LanesShare {
     pub arena: OwnedFd,
     pub cells: OwnedFd,
     pub cuts: OwnedFd,
@@ -40,17 +47,21 @@ pub(super) struct LaneParts {
 }
 
 struct Lane {
-    work: SeqPacket,
+    work: Arc<SeqPacket>,
+    outcomes: Arc<Outcomes>,
     lane: usize,
     reads_headers: bool,
     hold_on_reject: bool,
-    arena: Rc<SharedView>,
+    takes: bool,
+    arena: Arc<SharedView>,
     cells: Rc<SharedPage>,
     cuts: SharedPage,
     names: Names,
     released: Vec<u64>,
     held: Vec<u64>,
     views: Vec<MessageView<'static>>,
+    /// Messages of the call that lies in one piece.
+    count: u32,
     /// `None` once it was stopped.
     instance: Option<Instance>,
     talk: Arc<Talk>,
@@ -104,54 +115,56 @@ fn wait_for_the_end() -> ! {
 impl Lane {
     /// Maps, opens, constructs, and says how that went. `None` if there is no instance.
     fn build(parts: LaneParts) -> io::Result<Option<Self>> {
-        let LaneParts {
-            work,
-            arena,
-            cells,
-            cuts,
-            library,
-            hello,
-            talk,
-        } = parts;
-        let arena = SharedView::map(arena.as_fd(), hello.arena_bytes).map_err(io::Error::other)?;
-        let cells = SharedPage::map(cells.as_fd(), Writer::Receiver).map_err(io::Error::other)?;
-        let cuts = SharedPage::map(cuts.as_fd(), Writer::Maker).map_err(io::Error::other)?;
+        let LaneParts { lane, work, shared } = parts;
+        let (hello, talk) = (&shared.hello, Arc::clone(&shared.talk));
+        let arena = SharedView::map(shared.arena.as_fd(), hello.arena_bytes).map_err(io::Error::other)?;
+        let cells = SharedPage::map(shared.cells.as_fd(), Writer::Receiver).map_err(io::Error::other)?;
+        let cuts = SharedPage::map(shared.cuts.as_fd(), Writer::Maker).map_err(io::Error::other)?;
         let services = Services {
             talk: Arc::clone(&talk),
             level: hello.log_level,
             settings: hello.construct.settings.to_string(),
         };
-        let built = crate::plugin::open_descriptor(library.as_fd(), &hello.symbol)
+        let construct = ConstructRequest {
+            lane,
+            ..hello.construct.clone()
+        };
+        let built = crate::plugin::open_descriptor(shared.library.as_fd(), &hello.symbol)
             .map_err(|error| error.of_file(&hello.library).to_string())
             .and_then(|module| {
                 module
-                    .construct_instance(&hello.construct, Host::new(Arc::new(services)))
+                    .construct_instance(&construct, Host::new(Arc::new(services)))
                     .map_err(|failure| match failure.kind {
                         FailureKind::PANIC => format!("its constructor panicked: {}", failure.message),
                         _ => format!("its constructor failed: {}", failure.message),
                     })
             });
+        let work = Arc::new(work);
+        let outcomes = Arc::new(Outcomes::new(Arc::clone(&work)));
         let instance = match built {
             Ok(instance) => instance,
             Err(why) => {
                 talk.finish();
-                say(&work, &FromLane::NotBuilt(&why));
+                outcomes.say(&FromLane::NotBuilt(&why));
                 return Ok(None);
             }
         };
-        say(&work, &FromLane::Up);
+        outcomes.say(&FromLane::Up);
         Ok(Some(Self {
             work,
-            lane: hello.construct.lane as usize % SharedPage::WORDS,
+            outcomes,
+            lane: lane as usize % SharedPage::WORDS,
             reads_headers: hello.reads_headers,
             hold_on_reject: hello.hold_on_reject,
-            arena: Rc::new(arena),
+            takes: hello.takes,
+            arena: Arc::new(arena),
             cells: Rc::new(cells),
             cuts,
             names: Names::default(),
             released: Vec::new(),
             held: Vec::new(),
             views: Vec::new(),
+            count: 0,
             instance: Some(instance),
             talk,
         }))
@@ -190,13 +203,18 @@ impl Lane {
             ToLane::Held(tags) => self.held.extend(tags.iter()),
             ToLane::Call(call) => {
                 let memory = match call.place {
-                    PlaceKind::Arena => Rc::clone(&self.arena),
+                    PlaceKind::Arena => Arc::clone(&self.arena),
                     PlaceKind::Beside => {
                         let bytes = usize::try_from(call.start + call.bytes).map_err(io::Error::other)?;
-                        Rc::new(SharedView::map(beside()?.as_fd(), bytes).map_err(io::Error::other)?)
+                        Arc::new(SharedView::map(beside()?.as_fd(), bytes).map_err(io::Error::other)?)
                     }
                 };
-                return self.digest(&call, &memory);
+                return self.digest_piece(&call, &memory);
+            }
+            ToLane::Stored { number, places } => {
+                let places: Vec<u32> = places.iter().collect();
+                let memory = Arc::clone(&self.arena);
+                return self.digest(number, &memory, Lies::Places(places));
             }
             ToLane::Lifecycle(json) => {
                 let step = if json.is_empty() {
@@ -208,30 +226,53 @@ impl Lane {
             }
             ToLane::Arena { bytes } => {
                 let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
-                self.arena = Rc::new(SharedView::map(beside()?.as_fd(), bytes).map_err(io::Error::other)?);
+                self.arena = Arc::new(SharedView::map(beside()?.as_fd(), bytes).map_err(io::Error::other)?);
             }
         }
         Ok(Next::Frame)
     }
 
-    fn digest(&mut self, frame: &CallFrame, memory: &Rc<SharedView>) -> io::Result<Next> {
+    fn digest_piece(&mut self, frame: &CallFrame, memory: &Arc<SharedView>) -> io::Result<Next> {
         let outside = || io::Error::other("a call outside of its memory");
         let start = usize::try_from(frame.start).map_err(io::Error::other)?;
         let end = usize::try_from(frame.bytes)
             .ok()
             .and_then(|bytes| start.checked_add(bytes))
             .ok_or_else(outside)?;
-        let bytes = memory.get(start..end).ok_or_else(outside)?;
+        self.count = frame.count;
+        self.digest(frame.number, memory, Lies::Piece(start..end))
+    }
+
+    fn digest(&mut self, number: u64, memory: &Arc<SharedView>, lies: Lies) -> io::Result<Next> {
+        let outside = || io::Error::other("a call outside of its memory");
         let mut views = views::recycle(std::mem::take(&mut self.views));
         let mut headers = Vec::new();
         let wanted = self.reads_headers.then_some(&mut headers);
-        views::of_records(bytes, frame.count, &self.names, &mut views, wanted).map_err(io::Error::other)?;
+        match &lies {
+            Lies::Piece(range) => {
+                let bytes = memory.get(range.clone()).ok_or_else(outside)?;
+                views::of_records(bytes, self.count, &self.names, &mut views, wanted)
+            }
+            Lies::Places(places) => {
+                views::of_places(memory, places.iter().copied(), &self.names, &mut views, wanted)
+            }
+        }
+        .map_err(io::Error::other)?;
         let Some(instance) = &mut self.instance else {
             return Err(io::Error::other("a call after the instance was stopped"));
         };
-        let hosted = LaneCall::new(frame.number, &self.work, &headers);
+        let stored = match &lies {
+            Lies::Places(places) if self.takes => Some(StoredCall {
+                memory,
+                places,
+                names: &self.names,
+                reads_headers: self.reads_headers,
+            }),
+            _ => None,
+        };
+        let hosted = LaneCall::new(number, &self.outcomes, &headers, stored);
         let call = Call {
-            number: frame.number,
+            number,
             messages: RSlice::from_slice(&views),
             released: RSlice::from_slice(&self.released),
             held: RSlice::from_slice(&self.held),
@@ -242,14 +283,15 @@ impl Lane {
             more: ROption::RNone,
         };
         let current = Current::enter(Rc::new(Place {
-            call: frame.number,
+            call: number,
             cells: Rc::clone(&self.cells),
             lane: self.lane,
-            memory: Rc::clone(memory),
-            range: start..end,
+            memory: Arc::clone(memory),
+            lies: lies.clone(),
         }));
         let returned = instance.digest(&call);
         drop(current);
+        hosted.tell_taken();
         drop(hosted);
         self.views = views::recycle(views);
         self.released.clear();
@@ -263,14 +305,11 @@ impl Lane {
         if broken.is_some() {
             self.talk.finish();
         }
-        say(
-            &self.work,
-            &FromLane::Returned {
-                call: frame.number,
-                finished: returned.finished,
-                broken,
-            },
-        );
+        self.outcomes.say(&FromLane::Returned {
+            call: number,
+            finished: returned.finished,
+            broken,
+        });
         Ok(next)
     }
 
@@ -291,7 +330,7 @@ impl Lane {
             Ok(answer) => {
                 let json = serde_json::to_string(&answer)?;
                 if json.len() <= MAX_INLINE {
-                    say(&self.work, &FromLane::Answered(&json));
+                    self.outcomes.say(&FromLane::Answered(&json));
                 } else {
                     let (mut frame, memory) = (Vec::new(), beside_frame(json.as_bytes())?);
                     FromLane::Answered("").encode(&mut frame);
@@ -305,7 +344,7 @@ impl Lane {
                 } else {
                     Next::Frame
                 };
-                say(&self.work, &FromLane::StepFailed(failure));
+                self.outcomes.say(&FromLane::StepFailed(failure));
                 Ok(next)
             }
         }

@@ -31,7 +31,8 @@ pub(super) struct Fields<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Headers<'a>(&'a [u8]);
 
-const HEAD: usize = 56;
+/// Bytes before the key.
+pub(super) const HEAD: usize = 56;
 const NULL: u32 = u32::MAX;
 
 /// Bytes that a record takes.
@@ -115,6 +116,18 @@ fn array<const N: usize>(head: &[u8; HEAD], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&head[at..at + N]);
     bytes
+}
+
+/// How long the record with this head is.
+#[inline]
+pub(super) fn length(head: &[u8]) -> Option<usize> {
+    let length: &[u8; 4] = head.first_chunk()?;
+    Some(u32::from_ne_bytes(*length) as usize)
+}
+
+/// Changes the attempt in a record's head.
+pub(super) fn set_attempt(head: &mut [u8], attempt: u32) {
+    head[8..12].copy_from_slice(&attempt.to_ne_bytes());
 }
 
 /// The offset and slot of the record at the front of `from`, and its length.

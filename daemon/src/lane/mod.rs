@@ -23,6 +23,8 @@ mod plugin_process;
 mod printed;
 mod process;
 pub mod record;
+pub mod stock;
+mod taken;
 mod thread;
 mod thread_lane;
 mod views;
@@ -31,6 +33,7 @@ mod voice;
 pub use host::host_main;
 pub use process::ProcessHome;
 pub use record::Record;
+pub use stock::{Kept, Stock};
 pub use thread::ThreadHome;
 pub use voice::{Durations, Lost, PluginLog, PluginVoice, Position, Printed, Stream};
 
@@ -41,11 +44,11 @@ use crate::{
     settings::{Isolation, RouteName},
 };
 
-/// Number of a call in its lane, from 1.
+/// Number of a call: numbers ascend over all lanes of a home.
 pub type CallNumber = u64;
 
 /// A number that the worker gives to a topic's partition, for the life of a home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 
 /// One message of a handout.
@@ -61,6 +64,15 @@ pub struct Entry {
     pub tag: u64,
 }
 
+/// How messages reach a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// As calls, straight from what was fetched: one lane, in the order of the partitions.
+    Calls,
+    /// Each is kept in the home's stock first, so that any of them can be handed to any lane.
+    Stock,
+}
+
 /// Where the bytes of a handout are.
 #[derive(Clone)]
 pub enum Source {
@@ -68,6 +80,8 @@ pub enum Source {
     Fetched(Arc<Batch>),
     /// In copies that waited for their turn (a retry, a partition in back-off).
     Parked(Arc<[Record]>),
+    /// In the home's stock. The records there say slot, attempt and tag; the handout has no entries.
+    Stored(Arc<[Kept]>),
 }
 
 /// What the worker gives a lane to digest in one call.
@@ -85,16 +99,16 @@ pub struct Handout {
 /// What a home tells its worker.
 #[derive(Debug)]
 pub enum HomeEvent {
-    /// The instance stands: `hand_out` and `lifecycle` may be used.
+    /// All instances stand: `hand_out` and `lifecycle` may be used.
     Up {
         /// The plugin's process, `None` in a thread.
         pid: Option<u32>,
     },
-    /// A message failed.
+    /// A message failed: in its call, or later if it was taken beyond it.
     Failed {
         /// The call.
         call: CallNumber,
-        /// Index among the call's entries.
+        /// Index among the call's messages.
         index: u32,
         /// Why, and what to do.
         failure: Failure,
@@ -108,7 +122,23 @@ pub enum HomeEvent {
         /// How many.
         count: u32,
     },
-    /// A call is over. What lies below `finished` and was reported neither failed nor not begun is done.
+    /// Messages were taken beyond their call: each is completed, or fails, later.
+    Taken {
+        /// The call.
+        call: CallNumber,
+        /// First index.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// A message that was taken is done. May come before [`HomeEvent::Taken`].
+    Completed {
+        /// The call.
+        call: CallNumber,
+        /// Its index.
+        index: u32,
+    },
+    /// A call is over. What lies below `finished` and was reported neither failed nor not begun nor taken is done.
     Returned {
         /// The call.
         call: CallNumber,
@@ -117,16 +147,24 @@ pub enum HomeEvent {
         /// The instance is broken (panic, fatal error): the home goes down next.
         broken: Option<Failure>,
     },
-    /// The answer to a lifecycle call, in the order of the calls.
-    Lifecycle(Result<LifecycleAnswer, Failure>),
+    /// The answer to a lifecycle call, in the order of the lane's calls.
+    Lifecycle {
+        /// The lane.
+        lane: usize,
+        /// What it said.
+        answer: Result<LifecycleAnswer, Failure>,
+    },
     /// It missed a deadline and cannot be ended (a thread): nothing more comes of it, unless it ends after all.
     Stuck(String),
     /// The plugin is gone: reaped, its last frames applied. `room` is 0 until the next `start` is up.
     Down {
         /// Why.
         cause: DownCause,
-        /// The cell as the plugin left it: what lies below it and was not reported failed or not begun is done.
-        progress: Progress,
+        /// The cell of each lane as the plugin left it: what lies below it and was not reported failed, not begun or
+        /// taken is done.
+        progress: Vec<Progress>,
+        /// The message that missed its deadline, if that is why.
+        missed: Option<Progress>,
     },
 }
 
@@ -156,9 +194,9 @@ pub enum DownCause {
     Ordered,
 }
 
-/// Where a route's lanes live. Used by the route's own thread; no call blocks.
+/// Where a route's lanes live. Used by the route's own thread; no call blocks. All lanes come and go together.
 pub trait Home {
-    /// Builds the instance: spawns the process or the thread, opens the library, constructs. Ends in
+    /// Builds the instances: spawns the process or the threads, opens the library, constructs. Ends in
     /// [`HomeEvent::Up`] or [`HomeEvent::Down`].
     fn start(&mut self);
     /// Descriptors that are readable when [`Home::pump`] has something to do. Stays valid for the home's life (an
@@ -166,26 +204,34 @@ pub trait Home {
     fn wake_fd(&self) -> BorrowedFd<'_>;
     /// Tells the topic and partition of a slot before its first message is handed out.
     fn learn(&mut self, slot: Slot, topic: &Arc<str>, partition: i32);
-    /// How many calls may be handed out now: 0 while not up, or while two wait behind the one at work.
-    fn room(&self) -> usize;
+    /// Nothing of a slot is in hand, and nothing of it comes any more.
+    fn forget(&mut self, slot: Slot);
+    /// Where messages are kept until they are digested, with [`Intake::Stock`].
+    fn stock(&mut self) -> Option<&mut Stock>;
+    /// How many calls may be handed to a lane now: 0 while not up, or while two wait behind the one at work.
+    fn room(&self, lane: usize) -> usize;
     /// Hands out a call.
     ///
     /// # Errors
     /// Gives the handout back when its bytes do not fit now: try again after a call was finished.
-    fn hand_out(&mut self, handout: Handout) -> Result<CallNumber, Handout>;
+    fn hand_out(&mut self, lane: usize, handout: Handout) -> Result<CallNumber, Handout>;
     /// After [`HomeEvent::Down`] and the next [`HomeEvent::Up`]: hands the bytes of `call` from entry `from` on to the
-    /// new instance, without a copy, under a new number. Indexes of the new call count from `from`.
+    /// new instance of lane 0, without a copy, under a new number. Indexes of the new call count from `from`.
     fn hand_again(&mut self, call: CallNumber, from: u32, held: Vec<u64>) -> CallNumber;
     /// A copy of one message of a call that is not finished.
     fn copy_out(&self, call: CallNumber, index: u32) -> Record;
     /// The worker is done with a call: its bytes may be used again.
     fn finish(&mut self, call: CallNumber);
-    /// Calls a step of the lifecycle, after the calls handed out before it.
-    fn lifecycle(&mut self, step: &LifecycleCall);
+    /// Calls a step of a lane's lifecycle, after the calls handed out before it.
+    fn lifecycle(&mut self, lane: usize, step: &LifecycleCall);
     /// Makes every call handed out so far end at its next message.
     fn cut(&mut self);
-    /// What the plugin has in hand.
-    fn progress(&self) -> Progress;
+    /// Takes back what a lane has not begun: its calls up to now are cut, and the answer says from where on nothing was
+    /// or will be begun: calls before the first are over or about to be, of it the messages from this index on, and
+    /// all calls behind it, are not begun. `None` if that cannot be known here.
+    fn recall(&mut self, lane: usize) -> Option<(CallNumber, u32)>;
+    /// What a lane has in hand.
+    fn progress(&self, lane: usize) -> Progress;
     /// Says that the route is being stopped (the plugin may ask).
     fn request_stop(&mut self);
     /// Ends the plugin: at once in a process (KILL), never in a thread that is blocked. Ends in [`HomeEvent::Down`].
@@ -205,10 +251,16 @@ pub struct HomeConfig {
     pub library: Library,
     /// The consumer in it.
     pub symbol: String,
-    /// What its constructor is told.
+    /// What its constructors are told; `lanes` says how many there are.
     pub construct: ConstructRequest,
-    /// The digest that is called; `reads_headers` decides whether headers cross.
+    /// The digest that is called.
     pub digest: DigestInfo,
+    /// How messages reach the lanes.
+    pub intake: Intake,
+    /// Messages can be taken beyond their call.
+    pub takes: bool,
+    /// Headers are kept: the consumer may ask for them, or a dead letter needs them.
+    pub keeps_headers: bool,
     /// The route's budget: messages in hand lie in so many bytes.
     pub arena_bytes: usize,
     /// A reject holds its order tag, as a retry does (`then: stop`).

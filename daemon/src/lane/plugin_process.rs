@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     DownCause, HomeConfig, Printed,
-    channel::{Hello, MAX_INLINE},
+    channel::{Hello, LANES, LANES_AT_ONCE, MAX_INLINE},
     outbox::Outbox,
     printed::Stdio,
     voice::Stream,
@@ -24,13 +24,16 @@ use crate::os::{
 
 pub(super) struct PluginProcess {
     pub child: Child,
-    pub work: Outbox,
+    /// One for each lane.
+    pub works: Vec<Outbox>,
     pub talk: Outbox,
     /// Where its lanes say what they are at.
     pub cells: SharedPage,
     pub stdout: Option<Stdio>,
     pub stderr: Option<Stdio>,
     pub stage: Stage,
+    /// Lanes whose instance stands.
+    pub lanes_up: usize,
     /// Why it was killed, if it was.
     pub killed: Option<DownCause>,
     /// It closed a socket: either it is about to be reaped, or it is ended.
@@ -41,13 +44,14 @@ pub(super) struct PluginProcess {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its constructor has not answered.
+    /// Not all of its constructors have answered.
     Building,
-    /// The instance stands.
+    /// All instances stand.
     Up,
 }
 
-pub(super) const WORK: u64 = 0;
+/// The first lane's; the others follow.
+pub(super) const WORK: u64 = 16;
 pub(super) const TALK: u64 = 1;
 pub(super) const STDOUT: u64 = 2;
 pub(super) const STDERR: u64 = 3;
@@ -68,7 +72,13 @@ impl PluginProcess {
         poller: &Poller,
     ) -> io::Result<Self> {
         let (talk, their_talk) = SeqPacket::pair()?;
-        let (work, their_work) = SeqPacket::pair()?;
+        let lanes = config.construct.lanes.max(1);
+        let (mut works, mut their_works) = (Vec::new(), Vec::new());
+        for _ in 0..lanes {
+            let (work, theirs) = SeqPacket::pair()?;
+            works.push(work);
+            their_works.push(theirs);
+        }
         let (cells, cells_fd) = SharedPage::create("devour-cells", Writer::Receiver)?;
         let library = config.library.open_copy()?;
         let (stderr, their_stderr) = pipe()?;
@@ -90,7 +100,8 @@ impl PluginProcess {
             config,
             &talk,
             arena,
-            &[their_work.as_fd(), cells_fd.as_fd(), cuts, library.as_fd()],
+            &[cells_fd.as_fd(), cuts, library.as_fd()],
+            &their_works,
         );
         let watched = introduced.and_then(|()| {
             poller.add(child.exit_fd(), EXIT, Interest::Read)?;
@@ -98,20 +109,25 @@ impl PluginProcess {
                 poller.add(stdout, STDOUT, Interest::Read)?;
             }
             poller.add(&stderr, STDERR, Interest::Read)?;
-            Ok((Outbox::new(work, poller, WORK)?, Outbox::new(talk, poller, TALK)?))
+            let works: io::Result<Vec<Outbox>> = (WORK..)
+                .zip(works)
+                .map(|(token, work)| Outbox::new(work, poller, token))
+                .collect();
+            Ok((works?, Outbox::new(talk, poller, TALK)?))
         });
-        let (work, talk) = watched.inspect_err(|_| {
+        let (works, talk) = watched.inspect_err(|_| {
             let _ = poller.remove(child.exit_fd());
             child.kill_group();
         })?;
         Ok(Self {
             child,
-            work,
+            works,
             talk,
             cells,
             stdout: stdout.map(|pipe| Stdio::new(pipe, Stream::Stdout)),
             stderr: Some(Stdio::new(stderr, Stream::Stderr)),
             stage: Stage::Building,
+            lanes_up: 0,
             killed: None,
             closed: false,
             deaf: false,
@@ -159,6 +175,7 @@ fn introduce(
     talk: &SeqPacket,
     arena: &SharedBytes,
     fds: &[BorrowedFd<'_>],
+    works: &[SeqPacket],
 ) -> io::Result<()> {
     let hello = Hello {
         route: config.route.to_string(),
@@ -168,6 +185,7 @@ fn introduce(
         arena_bytes: arena.len(),
         reads_headers: config.digest.reads_headers,
         hold_on_reject: config.hold_on_reject,
+        takes: config.takes,
         log_level: config.voice.level(),
         core_dumps: process::is_dumpable(),
         open_files: process::open_files_at_start(),
@@ -182,7 +200,16 @@ fn introduce(
         all.push(beside.as_fd());
         frame = vec![HELLO_BESIDE];
     }
-    match talk.send(&frame, &all, Wait::No)? {
+    say_first(talk, &frame, &all)?;
+    for some in works.chunks(LANES_AT_ONCE) {
+        let fds: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
+        say_first(talk, &[LANES], &fds)?;
+    }
+    Ok(())
+}
+
+fn say_first(talk: &SeqPacket, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    match talk.send(frame, fds, Wait::No)? {
         Sent::Done | Sent::Closed => Ok(()),
         Sent::Full => Err(io::Error::other("a new socket is full")),
     }

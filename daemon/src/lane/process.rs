@@ -2,7 +2,7 @@
 //! it has not checked; a process is dead when it is reaped, and what it said until then counts.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
@@ -12,16 +12,20 @@ use std::{
 use devour_abi::{CallCell, CutNumber, Failure, LifecycleCall, Progress};
 
 use super::{
-    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot,
-    calls::Calls,
-    channel::{CallFrame, MAX_INLINE, PlaceKind, TAGS_AT_ONCE, ToLane, ToTalk},
+    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source,
+    calls::{Calls, Span},
+    channel::{CallFrame, MAX_INLINE, PlaceKind, STORED_AT_ONCE, TAGS_AT_ONCE, ToLane, ToTalk},
     deadline::Watch,
     in_hand::{AtWork, InHand},
-    plugin_process::{PluginProcess, Stage, beside_frame},
-    printed::{Ear, Rate},
+    plugin_process::{PluginProcess, beside_frame},
+    printed::Rate,
+    stock::Stock,
 };
-use crate::os::{EventFd, Interest, Poller, SharedPage, Timer, shared_page::Writer, socket::MAX_FRAME};
+use crate::os::{
+    EventFd, Interest, Poller, SharedPage, Timer, barrier, shared_page::Writer, socket::MAX_FRAME,
+};
 
+mod deadlines;
 mod hear;
 
 /// The home of a route whose plugin is isolated in a process.
@@ -31,24 +35,45 @@ pub struct ProcessHome {
     timer: Timer,
     wake: EventFd,
     calls: Calls,
-    in_hand: InHand,
+    lanes: Vec<Lane>,
     cuts: SharedPage,
     cuts_fd: OwnedFd,
     slots: HashMap<u32, (Arc<str>, i32)>,
-    /// Slots that the process has not heard of.
-    unknown: Vec<u32>,
     process: Option<PluginProcess>,
     /// What was found out outside of `pump`.
     pending: Vec<HomeEvent>,
     last_call: CallNumber,
-    steps_answered: u64,
-    watch: Watch<Subject>,
+    /// A deadline was missed, and the other lanes have a moment to give back what they have.
+    doomed: Option<Doomed>,
+    /// The daemon's own ticks, added up.
+    clock: Duration,
+    process_watch: Watch<Subject>,
     ticking: bool,
     rate: Rate,
     metrics: HashSet<Box<str>>,
     frame: Vec<u8>,
     buffer: Vec<u8>,
     tokens: Vec<u64>,
+}
+
+/// One lane, as the daemon knows it.
+struct Lane {
+    in_hand: InHand,
+    /// Slots that it has not heard of.
+    unknown: Vec<u32>,
+    /// The last call that was handed to it.
+    last_call: CallNumber,
+    steps_answered: u64,
+    watch: Watch<Subject>,
+    /// Runs of messages that were taken, with the time when.
+    taken: VecDeque<TakenRun>,
+}
+
+struct TakenRun {
+    call: CallNumber,
+    first: u32,
+    count: u32,
+    at: Duration,
 }
 
 /// What has a deadline.
@@ -62,6 +87,13 @@ enum Subject {
     Closed,
     /// Nothing is in hand, and the arena holds memory.
     Idle,
+}
+
+struct Doomed {
+    cause: DownCause,
+    lane: usize,
+    missed: Option<Progress>,
+    since: Duration,
 }
 
 const TIMER: u64 = 5;
@@ -89,27 +121,39 @@ impl ProcessHome {
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(&wake, WAKE, Interest::Read)?;
         let (cuts, cuts_fd) = SharedPage::create("devour-cuts", Writer::Maker)?;
-        let limits = [
-            config.lifecycle_timeout,
-            config.digest_timeout.unwrap_or(Duration::MAX),
-            CLOSED_GRACE,
-        ];
+        let watch = || {
+            Watch::new([
+                config.lifecycle_timeout,
+                config.digest_timeout.unwrap_or(Duration::MAX),
+                CLOSED_GRACE,
+            ])
+        };
+        let lane = |_| Lane {
+            in_hand: InHand::default(),
+            unknown: Vec::new(),
+            last_call: 0,
+            steps_answered: 0,
+            watch: watch(),
+            taken: VecDeque::new(),
+        };
+        // Without it the daemon cannot take back what a lane has not begun.
+        let _ = barrier::register();
         Ok(Self {
-            calls: Calls::new(config.arena_bytes, config.digest.reads_headers)?,
-            watch: Watch::new(limits),
+            calls: Calls::new(config.arena_bytes, config.intake, config.keeps_headers)?,
+            lanes: (0..config.construct.lanes.max(1)).map(lane).collect(),
+            process_watch: watch(),
             config,
             poller,
             timer,
             wake,
-            in_hand: InHand::default(),
             cuts,
             cuts_fd,
             slots: HashMap::new(),
-            unknown: Vec::new(),
             process: None,
             pending: Vec::new(),
             last_call: 0,
-            steps_answered: 0,
+            doomed: None,
+            clock: Duration::ZERO,
             ticking: false,
             rate: Rate::new(),
             metrics: HashSet::new(),
@@ -119,87 +163,106 @@ impl ProcessHome {
         })
     }
 
-    fn lane(&self) -> usize {
-        self.config.construct.lane as usize % SharedPage::WORDS
-    }
-
-    fn cell(&self) -> Progress {
-        self.process.as_ref().map_or_else(Progress::default, |process| {
-            CallCell::in_word(process.cells.word(self.lane())).load()
-        })
+    /// Nothing, where failures may have gone unheard: what is below the cell would count as done.
+    fn cell(&self, lane: usize) -> Progress {
+        match &self.process {
+            Some(process) if !process.deaf => CallCell::in_word(process.cells.word(lane)).load(),
+            _ => Progress::default(),
+        }
     }
 
     /// Lets the timer run while something has a deadline.
     fn tick_from_now(&mut self) {
         if !self.ticking {
             self.ticking = true;
-            self.timer.every(self.watch.period());
+            self.timer.every(self.process_watch.period());
         }
     }
 
-    fn send_call(&mut self, number: CallNumber, released: &[u64], held: &[u64]) -> io::Result<()> {
+    fn send_call(
+        &mut self,
+        lane: usize,
+        number: CallNumber,
+        released: &[u64],
+        held: &[u64],
+    ) -> io::Result<()> {
         let Some(process) = &mut self.process else {
             return Ok(());
         };
         let Some(call) = self.calls.get(number) else {
             return Ok(());
         };
-        let (poller, frame) = (&self.poller, &mut self.frame);
-        for some in self.unknown.chunks(100) {
+        let (poller, frame, work) = (&self.poller, &mut self.frame, &mut process.works[lane]);
+        let state = &mut self.lanes[lane];
+        for some in state.unknown.chunks(100) {
             let names = some.iter().filter_map(|slot| {
                 self.slots
                     .get(slot)
                     .map(|(topic, partition)| (*slot, *partition, &**topic))
             });
             ToLane::learn(frame, names);
-            process.work.send(poller, frame, None)?;
+            work.send(poller, frame, None)?;
         }
-        self.unknown.clear();
+        state.unknown.clear();
         for some in released.chunks(TAGS_AT_ONCE) {
             ToLane::released(frame, some);
-            process.work.send(poller, frame, None)?;
+            work.send(poller, frame, None)?;
         }
         for some in held.chunks(TAGS_AT_ONCE) {
             ToLane::held(frame, some);
-            process.work.send(poller, frame, None)?;
+            work.send(poller, frame, None)?;
         }
-        let span = self.calls.span(call);
-        let place = if span.own.is_some() {
-            PlaceKind::Beside
-        } else {
-            PlaceKind::Arena
+        let count = match self.calls.span(call) {
+            Span::Places(places) => {
+                ToLane::stored(frame, number, places);
+                work.send(poller, frame, None)?;
+                places.len() as u32
+            }
+            Span::Piece {
+                start,
+                bytes,
+                count,
+                own,
+            } => {
+                let place = if own.is_some() {
+                    PlaceKind::Beside
+                } else {
+                    PlaceKind::Arena
+                };
+                ToLane::call(
+                    frame,
+                    &CallFrame {
+                        number,
+                        start: start as u64,
+                        bytes: bytes as u64,
+                        count,
+                        place,
+                    },
+                );
+                work.send(poller, frame, own.map(AsFd::as_fd))?;
+                count
+            }
         };
-        ToLane::call(
-            frame,
-            &CallFrame {
-                number,
-                start: span.start as u64,
-                bytes: span.bytes as u64,
-                count: span.count,
-                place,
-            },
-        );
-        process.work.send(poller, frame, span.own.map(AsFd::as_fd))?;
-        self.in_hand.push_call(number, span.count);
+        state.in_hand.push_call(number, count);
+        state.last_call = number;
         Ok(())
     }
 
-    fn send_step(&mut self, step: &LifecycleCall) -> io::Result<()> {
+    fn send_step(&mut self, lane: usize, step: &LifecycleCall) -> io::Result<()> {
         let Some(process) = &mut self.process else {
             return Ok(());
         };
+        let work = &mut process.works[lane];
         let json = serde_json::to_string(step)?;
         if json.len() > MAX_INLINE {
             ToLane::lifecycle(&mut self.frame, "");
             let memory = beside_frame(json.as_bytes())?;
-            process
-                .work
-                .send(&self.poller, &self.frame, Some(memory.as_fd()))?;
+            work.send(&self.poller, &self.frame, Some(memory.as_fd()))?;
         } else {
             ToLane::lifecycle(&mut self.frame, &json);
-            process.work.send(&self.poller, &self.frame, None)?;
+            work.send(&self.poller, &self.frame, None)?;
         }
-        self.in_hand.push_step();
+        self.lanes[lane].in_hand.push_step();
         Ok(())
     }
 
@@ -212,92 +275,8 @@ impl ProcessHome {
         }
     }
 
-    /// What has a deadline now.
-    fn subject(&self) -> Subject {
-        let Some(process) = &self.process else {
-            return Subject::Nothing;
-        };
-        if process.killed.is_some() {
-            return Subject::Nothing;
-        }
-        if process.closed {
-            return Subject::Closed;
-        }
-        match (process.stage, self.in_hand.at_work()) {
-            (Stage::Building, _) => Subject::Building,
-            (Stage::Up, AtWork::Step) => Subject::Step(self.steps_answered),
-            (Stage::Up, AtWork::Call(_)) if self.config.digest_timeout.is_some() => {
-                Subject::Digest(self.in_hand.progress(self.cell()))
-            }
-            (Stage::Up, AtWork::Idle) if self.calls.is_empty() && self.calls.touched() > WORTH_IT => {
-                Subject::Idle
-            }
-            _ => Subject::Nothing,
-        }
-    }
-
-    fn tick(&mut self) {
-        let times = self.timer.drain();
-        if self.rate.owes() {
-            Ear {
-                route: &self.config.route,
-                voice: &*self.config.voice,
-                rate: &mut self.rate,
-            }
-            .settle();
-        }
-        let subject = self.subject();
-        if subject == Subject::Nothing {
-            self.timer.stop();
-            self.ticking = false;
-            self.watch.stop();
-            return;
-        }
-        let waited = self.watch.tick(subject, times);
-        let (lifecycle, digest) = (self.config.lifecycle_timeout, self.config.digest_timeout);
-        let missed = match subject {
-            Subject::Building if waited >= lifecycle => DownCause::Deadline(format!(
-                "its constructor did not return within {lifecycle:?}; it was ended"
-            )),
-            Subject::Step(_) if waited >= lifecycle => DownCause::Deadline(format!(
-                "a lifecycle call did not return within {lifecycle:?}; it was ended"
-            )),
-            Subject::Digest(at) if digest.is_some_and(|limit| waited >= limit) => {
-                let limit = digest.unwrap_or_default();
-                let message = self.describe(at);
-                DownCause::Deadline(format!(
-                    "the digest of {message} did not return within {limit:?}; it was ended"
-                ))
-            }
-            Subject::Closed if waited >= CLOSED_GRACE => {
-                DownCause::Protocol("it closed its sockets and lived on".into())
-            }
-            Subject::Idle if waited >= IDLE => return self.give_back_memory(),
-            _ => return,
-        };
-        if let Some(process) = &mut self.process {
-            process.kill(missed);
-        }
-    }
-
-    fn describe(&self, at: Progress) -> String {
-        let known = self.calls.position(at.call, at.index).and_then(|(slot, offset)| {
-            let (topic, partition) = self.slots.get(&slot.0)?;
-            Some(format!("{topic}/{partition} at offset {offset}"))
-        });
-        known.unwrap_or_else(|| format!("call {}", at.call))
-    }
-
-    fn give_back_memory(&mut self) {
-        if let Err(error) = self.calls.renew() {
-            tracing::warn!(route = %self.config.route, %error, "unused memory cannot be given back");
-            return;
-        }
-        let Some(process) = &mut self.process else { return };
-        let arena = self.calls.arena();
-        ToLane::arena(&mut self.frame, arena.len() as u64);
-        let sent = process.work.send(&self.poller, &self.frame, Some(arena.as_fd()));
-        self.check_sent(sent);
+    fn all_progress(&self) -> Vec<Progress> {
+        (0..self.lanes.len()).map(|lane| self.progress(lane)).collect()
     }
 }
 
@@ -306,8 +285,12 @@ impl Home for ProcessHome {
         if self.process.is_some() {
             return;
         }
-        self.in_hand.clear();
-        self.unknown = self.slots.keys().copied().collect();
+        self.doomed = None;
+        for lane in &mut self.lanes {
+            lane.in_hand.clear();
+            lane.taken.clear();
+            lane.unknown = self.slots.keys().copied().collect();
+        }
         match PluginProcess::start(
             &self.config,
             self.calls.arena(),
@@ -320,8 +303,12 @@ impl Home for ProcessHome {
             }
             Err(error) => {
                 let cause = DownCause::NotBuilt(format!("its process cannot be started: {error}"));
-                let progress = self.in_hand.progress(Progress::default());
-                self.pending.push(HomeEvent::Down { cause, progress });
+                let progress = self.all_progress();
+                self.pending.push(HomeEvent::Down {
+                    cause,
+                    progress,
+                    missed: None,
+                });
                 self.wake.signal();
             }
         }
@@ -333,23 +320,39 @@ impl Home for ProcessHome {
 
     fn learn(&mut self, slot: Slot, topic: &Arc<str>, partition: i32) {
         self.slots.insert(slot.0, (Arc::clone(topic), partition));
-        self.unknown.push(slot.0);
+        for lane in &mut self.lanes {
+            lane.unknown.push(slot.0);
+        }
     }
 
-    fn room(&self) -> usize {
+    fn forget(&mut self, slot: Slot) {
+        self.slots.remove(&slot.0);
+    }
+
+    fn stock(&mut self) -> Option<&mut Stock> {
+        self.calls.stock()
+    }
+
+    fn room(&self, lane: usize) -> usize {
         match &self.process {
-            Some(process) if process.is_up() => MAX_CALLS.saturating_sub(self.in_hand.calls()),
+            Some(process) if process.is_up() && self.doomed.is_none() => {
+                MAX_CALLS.saturating_sub(self.lanes[lane].in_hand.calls())
+            }
             _ => 0,
         }
     }
 
-    fn hand_out(&mut self, handout: Handout) -> Result<CallNumber, Handout> {
+    fn hand_out(&mut self, lane: usize, handout: Handout) -> Result<CallNumber, Handout> {
         let number = self.last_call + 1;
-        if self.room() == 0 || !self.calls.store(number, &handout) {
+        debug_assert!(
+            !matches!(&handout.source, Source::Stored(kept) if kept.len() > STORED_AT_ONCE),
+            "more messages than a frame holds"
+        );
+        if self.room(lane) == 0 || !self.calls.store(number, &handout) {
             return Err(handout);
         }
         self.last_call = number;
-        let sent = self.send_call(number, &handout.released, &handout.held);
+        let sent = self.send_call(lane, number, &handout.released, &handout.held);
         self.check_sent(sent);
         if self.config.digest_timeout.is_some() {
             self.tick_from_now();
@@ -362,7 +365,7 @@ impl Home for ProcessHome {
         let number = self.last_call;
         if self.calls.renumber(call, from, number) {
             if self.process.is_some() {
-                let sent = self.send_call(number, &[], &held);
+                let sent = self.send_call(0, number, &[], &held);
                 self.check_sent(sent);
             } else {
                 self.calls.came_back(number);
@@ -382,23 +385,37 @@ impl Home for ProcessHome {
 
     fn finish(&mut self, call: CallNumber) {
         self.calls.finish(call);
-        if self.calls.is_empty() && self.calls.touched() > WORTH_IT {
+        if self.calls.touched() > WORTH_IT && self.calls.is_empty() {
             self.tick_from_now();
         }
     }
 
-    fn lifecycle(&mut self, step: &LifecycleCall) {
-        let sent = self.send_step(step);
+    fn lifecycle(&mut self, lane: usize, step: &LifecycleCall) {
+        let sent = self.send_step(lane, step);
         self.check_sent(sent);
         self.tick_from_now();
     }
 
     fn cut(&mut self) {
-        CutNumber::in_word(self.cuts.word(self.lane())).raise(self.last_call);
+        for lane in 0..self.lanes.len() {
+            CutNumber::in_word(self.cuts.word(lane)).raise(self.last_call);
+        }
     }
 
-    fn progress(&self) -> Progress {
-        self.in_hand.progress(self.cell())
+    fn recall(&mut self, lane: usize) -> Option<(CallNumber, u32)> {
+        let state = &self.lanes[lane];
+        CutNumber::in_word(self.cuts.word(lane)).raise(state.last_call);
+        barrier::barrier().ok()?;
+        let at = self.cell(lane);
+        Some(match state.in_hand.at_work() {
+            // It has not stored its first message yet, and will see the cut when it has.
+            AtWork::Call(number) if at.call < number => (number, 0),
+            _ => (at.call, at.index + 1),
+        })
+    }
+
+    fn progress(&self, lane: usize) -> Progress {
+        self.lanes[lane].in_hand.progress(self.cell(lane))
     }
 
     fn request_stop(&mut self) {

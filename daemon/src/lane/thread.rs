@@ -2,7 +2,7 @@
 //! contained; a digest that blocks cannot be ended, only named.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -11,17 +11,20 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
-use devour_abi::{CallCell, CutNumber, LifecycleCall, Progress};
+use devour_abi::{CallCell, ConstructRequest, CutNumber, LifecycleCall, Progress};
 
 use super::{
-    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source,
+    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Intake, Record, Slot, Source,
     calls::timestamp,
     deadline::Watch,
-    in_hand::InHand,
+    in_hand::{AtWork, InHand},
+    stock::{Stock, record_of},
     thread_lane::{self, Order, Shared, ThreadCall, ThreadParts},
+    views,
 };
-use crate::os::{EventFd, Interest, Poller, Timer};
+use crate::os::{EventFd, Interest, Poller, SharedView, Timer, barrier};
 
+mod deadlines;
 mod hear;
 
 /// The home of a route whose plugin is not isolated.
@@ -32,26 +35,49 @@ pub struct ThreadHome {
     /// For what is found out outside of `pump`.
     wake: EventFd,
     pending: Vec<HomeEvent>,
-    calls: VecDeque<Held>,
-    in_hand: InHand,
-    slots: Vec<(Slot, Arc<str>, i32)>,
+    calls: HashMap<CallNumber, Held>,
+    stock: Option<Stock>,
+    /// The stock as the lanes see it.
+    view: Option<Arc<SharedView>>,
+    slots: HashMap<Slot, (Arc<str>, i32)>,
+    lanes: Vec<Lane>,
     life: Option<Life>,
     last_call: CallNumber,
-    steps_answered: u64,
-    watch: Watch<Subject>,
+    /// The daemon's own ticks, added up.
+    clock: Duration,
     ticking: bool,
+    period: Duration,
+    idle: Watch<bool>,
     tokens: Vec<u64>,
 }
 
-/// One instance.
+/// All instances of one life.
 struct Life {
+    threads: Vec<LaneThread>,
+    /// Why it goes, once it does.
+    ending: Option<DownCause>,
+    missed: Option<Progress>,
+    /// How long it has been told to end.
+    ending_since: Duration,
+    /// It was said that it goes and does not.
+    named: bool,
+}
+
+struct LaneThread {
     shared: Arc<Shared>,
     thread: Thread,
     up: bool,
-    /// Why it goes, once it does.
-    ending: Option<DownCause>,
-    /// It was said that it goes and does not.
-    named: bool,
+    ended: bool,
+}
+
+/// One lane, whichever instance it has.
+struct Lane {
+    in_hand: InHand,
+    last_call: CallNumber,
+    steps_answered: u64,
+    watch: Watch<Subject>,
+    /// Runs of messages that were taken: call, first, count, when.
+    taken: VecDeque<(CallNumber, u32, u32, Duration)>,
 }
 
 /// A call whose bytes the worker may still ask for.
@@ -67,23 +93,22 @@ enum Subject {
     Building,
     Step(u64),
     Digest(Progress),
-    /// It was told to end.
-    Ending,
 }
 
-const SAID: u64 = 0;
 const TIMER: u64 = 1;
 const WAKE: u64 = 2;
+/// The first lane's; the others follow.
+const SAID: u64 = 16;
 /// One at work, two waiting.
 const MAX_CALLS: usize = 3;
 
 // === impl ThreadHome ===
 
 impl ThreadHome {
-    /// A home without a thread.
+    /// A home without threads.
     ///
     /// # Errors
-    /// When descriptors are missing.
+    /// When descriptors, or address space for the stock, are missing.
     pub fn new(config: HomeConfig) -> io::Result<Self> {
         let (poller, timer, wake) = (Poller::new()?, Timer::new()?, EventFd::new()?);
         poller.add(&timer, TIMER, Interest::Read)?;
@@ -92,25 +117,69 @@ impl ThreadHome {
             config.lifecycle_timeout,
             config.digest_timeout.unwrap_or(Duration::MAX),
         ];
-        Ok(Self {
+        let lane = |_| Lane {
+            in_hand: InHand::default(),
+            last_call: 0,
+            steps_answered: 0,
             watch: Watch::new(limits),
+            taken: VecDeque::new(),
+        };
+        let stock = match config.intake {
+            Intake::Calls => None,
+            Intake::Stock => Some(Stock::new(config.arena_bytes, config.keeps_headers)?),
+        };
+        let view = stock
+            .as_ref()
+            .map(|stock| stock.view().map(Arc::new))
+            .transpose()?;
+        // Without it the daemon cannot take back what a lane has not begun.
+        let _ = barrier::register();
+        Ok(Self {
+            lanes: (0..config.construct.lanes.max(1)).map(lane).collect(),
+            period: Watch::<Subject>::new(limits).period(),
+            idle: Watch::new(limits),
             config,
             poller,
             timer,
             wake,
             pending: Vec::new(),
-            calls: VecDeque::new(),
-            in_hand: InHand::default(),
-            slots: Vec::new(),
+            calls: HashMap::new(),
+            stock,
+            view,
+            slots: HashMap::new(),
             life: None,
             last_call: 0,
-            steps_answered: 0,
+            clock: Duration::ZERO,
             ticking: false,
             tokens: Vec::new(),
         })
     }
 
     fn build(&mut self) -> io::Result<Life> {
+        let mut life = Life {
+            threads: Vec::new(),
+            ending: None,
+            missed: None,
+            ending_since: Duration::ZERO,
+            named: false,
+        };
+        for lane in 0..self.lanes.len() {
+            match self.build_lane(lane) {
+                Ok(thread) => life.threads.push(thread),
+                Err(error) => {
+                    for thread in &life.threads {
+                        thread.shared.end.store(true, Ordering::Release);
+                        thread.thread.unpark();
+                        let _ = self.poller.remove(&thread.shared.wake);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(life)
+    }
+
+    fn build_lane(&self, lane: usize) -> io::Result<LaneThread> {
         let shared = Arc::new(Shared {
             orders: SegQueue::new(),
             said: SegQueue::new(),
@@ -121,30 +190,36 @@ impl ThreadHome {
             stop_requested: false.into(),
             slots: std::sync::Mutex::default(),
         });
-        for (slot, topic, partition) in &self.slots {
+        for (slot, (topic, partition)) in &self.slots {
             tell_slot(&shared, *slot, topic, *partition);
         }
+        let construct = ConstructRequest {
+            lane: lane as u32,
+            ..self.config.construct.clone()
+        };
         let parts = ThreadParts {
             route: self.config.route.clone(),
             library: self.config.library.clone(),
             symbol: self.config.symbol.clone(),
-            construct: self.config.construct.clone(),
+            construct,
             hold_on_reject: self.config.hold_on_reject,
+            takes: self.config.takes,
+            reads_headers: self.config.digest.reads_headers,
             voice: Arc::clone(&self.config.voice),
             shared: Arc::clone(&shared),
         };
-        self.poller.add(&shared.wake, SAID, Interest::Read)?;
+        self.poller
+            .add(&shared.wake, SAID + lane as u64, Interest::Read)?;
         let name = format!("lane-{}", self.config.route);
         let spawned = std::thread::Builder::new()
             .name(name)
             .spawn(move || thread_lane::run(parts));
         match spawned {
-            Ok(handle) => Ok(Life {
+            Ok(handle) => Ok(LaneThread {
                 shared,
                 thread: handle.thread().clone(),
                 up: false,
-                ending: None,
-                named: false,
+                ended: false,
             }),
             Err(error) => {
                 let _ = self.poller.remove(&shared.wake);
@@ -153,62 +228,70 @@ impl ThreadHome {
         }
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, lane: usize, order: Order) {
         if let Some(life) = &self.life {
-            life.shared.orders.push(order);
-            life.thread.unpark();
+            let thread = &life.threads[lane];
+            thread.shared.orders.push(order);
+            thread.thread.unpark();
         }
     }
 
     fn tick_from_now(&mut self) {
         if !self.ticking {
             self.ticking = true;
-            self.timer.every(self.watch.period());
+            self.timer.every(self.period);
         }
     }
 
-    fn cell(&self) -> Progress {
+    fn cell(&self, lane: usize) -> Progress {
         self.life
             .as_ref()
-            .map_or_else(Progress::default, |life| life.shared.cell.load())
+            .map_or_else(Progress::default, |life| life.threads[lane].shared.cell.load())
     }
 
-    fn held(&self, call: CallNumber) -> Option<&Held> {
-        self.calls.iter().find(|held| held.call.number == call)
+    fn all_progress(&self) -> Vec<Progress> {
+        (0..self.lanes.len()).map(|lane| self.progress(lane)).collect()
     }
 
     fn is_wanted(&self, call: CallNumber) -> bool {
-        self.held(call).is_some_and(|held| !held.abandoned)
+        self.calls.get(&call).is_some_and(|held| !held.abandoned)
     }
 
     /// The plugin has given a call back. Whether the worker wants to hear of it.
     fn came_back(&mut self, call: CallNumber) -> bool {
-        let Some(at) = self.calls.iter().position(|held| held.call.number == call) else {
+        let Some(held) = self.calls.get_mut(&call) else {
             return false;
         };
-        if self.calls[at].abandoned {
-            self.calls.remove(at);
+        if held.abandoned {
+            self.calls.remove(&call);
             return false;
         }
-        self.calls[at].handed = false;
+        held.handed = false;
         true
     }
 
-    fn hand(&mut self, call: ThreadCall) {
+    fn hand(&mut self, lane: usize, call: ThreadCall) {
         let call = Arc::new(call);
         let runs = self.life.is_some();
         if runs {
-            self.in_hand.push_call(call.number, call.entries().len() as u32);
-            self.order(Order::Digest(Arc::clone(&call)));
+            self.lanes[lane].in_hand.push_call(call.number, call.len() as u32);
+            self.lanes[lane].last_call = call.number;
+            self.order(lane, Order::Digest(Arc::clone(&call)));
         }
-        self.calls.push_back(Held {
-            call,
+        let held = Held {
             handed: runs,
             abandoned: false,
-        });
+            call,
+        };
+        self.calls.insert(held.call.number, held);
         if self.config.digest_timeout.is_some() {
             self.tick_from_now();
         }
+    }
+
+    fn is_up(&self) -> bool {
+        let up = |life: &Life| life.ending.is_none() && life.threads.iter().all(|thread| thread.up);
+        self.life.as_ref().is_some_and(up)
     }
 }
 
@@ -217,7 +300,10 @@ impl Home for ThreadHome {
         if self.life.is_some() {
             return;
         }
-        self.in_hand.clear();
+        for lane in &mut self.lanes {
+            lane.in_hand.clear();
+            lane.taken.clear();
+        }
         match self.build() {
             Ok(life) => {
                 self.life = Some(life);
@@ -225,8 +311,12 @@ impl Home for ThreadHome {
             }
             Err(error) => {
                 let cause = DownCause::NotBuilt(format!("its thread cannot be started: {error}"));
-                let progress = self.in_hand.progress(Progress::default());
-                self.pending.push(HomeEvent::Down { cause, progress });
+                let progress = self.all_progress();
+                self.pending.push(HomeEvent::Down {
+                    cause,
+                    progress,
+                    missed: None,
+                });
                 self.wake.signal();
             }
         }
@@ -237,21 +327,34 @@ impl Home for ThreadHome {
     }
 
     fn learn(&mut self, slot: Slot, topic: &Arc<str>, partition: i32) {
-        self.slots.push((slot, Arc::clone(topic), partition));
-        if let Some(life) = &self.life {
-            tell_slot(&life.shared, slot, topic, partition);
+        self.slots.insert(slot, (Arc::clone(topic), partition));
+        for thread in self.life.iter().flat_map(|life| &life.threads) {
+            tell_slot(&thread.shared, slot, topic, partition);
         }
     }
 
-    fn room(&self) -> usize {
-        match &self.life {
-            Some(life) if life.up && life.ending.is_none() => MAX_CALLS.saturating_sub(self.in_hand.calls()),
-            _ => 0,
+    fn forget(&mut self, slot: Slot) {
+        self.slots.remove(&slot);
+        for thread in self.life.iter().flat_map(|life| &life.threads) {
+            let slots = thread.shared.slots.lock();
+            slots.unwrap_or_else(PoisonError::into_inner).remove(&slot.0);
         }
     }
 
-    fn hand_out(&mut self, handout: Handout) -> Result<CallNumber, Handout> {
-        if self.room() == 0 {
+    fn stock(&mut self) -> Option<&mut Stock> {
+        self.stock.as_mut()
+    }
+
+    fn room(&self, lane: usize) -> usize {
+        if self.is_up() {
+            MAX_CALLS.saturating_sub(self.lanes[lane].in_hand.calls())
+        } else {
+            0
+        }
+    }
+
+    fn hand_out(&mut self, lane: usize, handout: Handout) -> Result<CallNumber, Handout> {
+        if self.room(lane) == 0 {
             return Err(handout);
         }
         self.last_call += 1;
@@ -261,76 +364,93 @@ impl Home for ThreadHome {
             released,
             held,
         } = handout;
-        self.hand(ThreadCall {
+        let call = ThreadCall {
             number: self.last_call,
             source,
             entries: entries.into(),
             from: 0,
             released,
             held,
-        });
+            view: self.view.clone(),
+        };
+        self.hand(lane, call);
         Ok(self.last_call)
     }
 
     fn hand_again(&mut self, call: CallNumber, from: u32, held: Vec<u64>) -> CallNumber {
         self.last_call += 1;
         let number = self.last_call;
-        if let Some(at) = self.calls.iter().position(|held| held.call.number == call)
-            && let Some(old) = self.calls.remove(at)
-        {
+        if let Some(old) = self.calls.remove(&call) {
             let old = old.call;
-            let (source, entries) = (old.source.clone(), Arc::clone(&old.entries));
-            self.hand(ThreadCall {
+            let call = ThreadCall {
                 number,
-                source,
-                entries,
+                source: old.source.clone(),
+                entries: Arc::clone(&old.entries),
                 from: old.from + from,
                 released: Vec::new(),
                 held,
-            });
+                view: old.view.clone(),
+            };
+            self.hand(0, call);
         }
         number
     }
 
     fn copy_out(&self, call: CallNumber, index: u32) -> Record {
         let record = self
-            .held(call)
-            .and_then(|held| copy(&held.call, index, self.config.digest.reads_headers));
+            .calls
+            .get(&call)
+            .and_then(|held| copy(&held.call, index, self.config.keeps_headers));
         record.expect("the worker asks for messages of calls that it has not finished")
     }
 
     fn finish(&mut self, call: CallNumber) {
-        let Some(at) = self.calls.iter().position(|held| held.call.number == call) else {
-            return;
-        };
-        if self.calls[at].handed {
-            self.calls[at].abandoned = true;
-        } else {
-            self.calls.remove(at);
+        match self.calls.get_mut(&call) {
+            Some(held) if held.handed => held.abandoned = true,
+            Some(_) => {
+                self.calls.remove(&call);
+            }
+            None => {}
+        }
+        if self.is_idle() {
+            self.tick_from_now();
         }
     }
 
-    fn lifecycle(&mut self, step: &LifecycleCall) {
+    fn lifecycle(&mut self, lane: usize, step: &LifecycleCall) {
         if self.life.is_some() {
-            self.in_hand.push_step();
-            self.order(Order::Step(step.clone()));
+            self.lanes[lane].in_hand.push_step();
+            self.order(lane, Order::Step(step.clone()));
             self.tick_from_now();
         }
     }
 
     fn cut(&mut self) {
-        if let Some(life) = &self.life {
-            life.shared.cut.raise(self.last_call);
+        for thread in self.life.iter().flat_map(|life| &life.threads) {
+            thread.shared.cut.raise(self.last_call);
         }
     }
 
-    fn progress(&self) -> Progress {
-        self.in_hand.progress(self.cell())
+    fn recall(&mut self, lane: usize) -> Option<(CallNumber, u32)> {
+        let life = self.life.as_ref()?;
+        let state = &self.lanes[lane];
+        life.threads[lane].shared.cut.raise(state.last_call);
+        barrier::barrier().ok()?;
+        let at = self.cell(lane);
+        Some(match state.in_hand.at_work() {
+            // It has not stored its first message yet, and will see the cut when it has.
+            AtWork::Call(number) if at.call < number => (number, 0),
+            _ => (at.call, at.index + 1),
+        })
+    }
+
+    fn progress(&self, lane: usize) -> Progress {
+        self.lanes[lane].in_hand.progress(self.cell(lane))
     }
 
     fn request_stop(&mut self) {
-        if let Some(life) = &self.life {
-            life.shared.stop_requested.store(true, Ordering::Relaxed);
+        for thread in self.life.iter().flat_map(|life| &life.threads) {
+            thread.shared.stop_requested.store(true, Ordering::Relaxed);
         }
     }
 
@@ -339,8 +459,13 @@ impl Home for ThreadHome {
         let Some(life) = &mut self.life else { return };
         if life.ending.is_none() {
             life.ending = Some(cause);
-            life.shared.end.store(true, Ordering::Release);
-            self.order(Order::End);
+            life.ending_since = self.clock;
+            for lane in 0..self.lanes.len() {
+                if let Some(life) = &self.life {
+                    life.threads[lane].shared.end.store(true, Ordering::Release);
+                }
+                self.order(lane, Order::End);
+            }
             self.tick_from_now();
         }
     }
@@ -352,10 +477,11 @@ impl Home for ThreadHome {
 
 impl Drop for ThreadHome {
     fn drop(&mut self) {
-        if self.in_hand.calls() > 0 {
-            let at = self.describe(self.progress());
-            tracing::error!(route = %self.config.route, calls = self.in_hand.calls(), at,
-                "the plugin's thread is left behind with what it has in hand; only a restart of the daemon frees it");
+        let left: usize = self.lanes.iter().map(|lane| lane.in_hand.calls()).sum();
+        if left > 0 {
+            let at = self.describe_all();
+            tracing::error!(route = %self.config.route, calls = left, at,
+                "the plugin's threads are left behind with what they have in hand; only a restart of the daemon frees it");
         }
         self.end(DownCause::Ordered);
     }
@@ -370,9 +496,14 @@ fn tell_slot(shared: &Shared, slot: Slot, topic: &Arc<str>, partition: i32) {
 }
 
 /// A copy of a message where it was read to.
-fn copy(call: &ThreadCall, index: u32, reads_headers: bool) -> Option<Record> {
+fn copy(call: &ThreadCall, index: u32, keeps_headers: bool) -> Option<Record> {
+    if let Source::Stored(kept) = &call.source {
+        let (fields, _) = views::at_place(call.view.as_ref()?, kept.get(index as usize)?.0)?;
+        return Some(record_of(&fields));
+    }
     let entry = call.entries().get(index as usize)?;
     match &call.source {
+        Source::Stored(_) => None,
         Source::Parked(records) => {
             let record = records.get(entry.index as usize)?;
             Some(Record {
@@ -385,7 +516,7 @@ fn copy(call: &ThreadCall, index: u32, reads_headers: bool) -> Option<Record> {
         Source::Fetched(batch) => {
             let message = batch.get(entry.index as usize)?;
             let (timestamp_ms, timestamp_type) = timestamp(&message);
-            let headers = if reads_headers {
+            let headers = if keeps_headers {
                 message.headers()
             } else {
                 Vec::new()

@@ -1,7 +1,7 @@
 //! The thread of a thread lane: the instance lives here, digests what its queue brings, and answers through another.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::{
@@ -19,15 +19,21 @@ use devour_abi::{
 };
 
 use super::{
-    CallNumber, Entry, Source,
+    CallNumber, Entry, Slot, Source,
     calls::timestamp,
     current::{self, Current, Locate},
+    host_call::TAKES_NOTHING,
     host_talk::not_yet,
     layout::Fields,
+    taken::{Sink, Taken},
     views::{self, Names},
     voice::{Durations, PluginLog, PluginVoice, Position},
 };
-use crate::{os::EventFd, plugin::Library, settings::RouteName};
+use crate::{
+    os::{EventFd, SharedView},
+    plugin::Library,
+    settings::RouteName,
+};
 
 /// What the home and the thread of one instance share.
 pub(super) struct Shared {
@@ -67,6 +73,15 @@ pub(super) enum Said {
         first: u32,
         count: u32,
     },
+    Taken {
+        call: CallNumber,
+        first: u32,
+        count: u32,
+    },
+    Completed {
+        call: CallNumber,
+        index: u32,
+    },
     Returned {
         call: CallNumber,
         finished: u32,
@@ -86,6 +101,8 @@ pub(super) struct ThreadCall {
     pub from: u32,
     pub released: Vec<u64>,
     pub held: Vec<u64>,
+    /// The stock, if there is one.
+    pub view: Option<Arc<SharedView>>,
 }
 
 /// What the thread is made of.
@@ -95,12 +112,16 @@ pub(super) struct ThreadParts {
     pub symbol: String,
     pub construct: ConstructRequest,
     pub hold_on_reject: bool,
+    pub takes: bool,
+    pub reads_headers: bool,
     pub voice: Arc<dyn PluginVoice>,
     pub shared: Arc<Shared>,
 }
 
 struct Lane {
     hold_on_reject: bool,
+    takes: bool,
+    reads_headers: bool,
     shared: Arc<Shared>,
     names: Names,
     views: Vec<MessageView<'static>>,
@@ -109,8 +130,13 @@ struct Lane {
 
 /// What a shim may ask during a call.
 struct Hosted<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     call: &'a ThreadCall,
+    /// Topics and partitions, if messages can be taken.
+    names: Option<&'a Names>,
+    reads_headers: bool,
+    /// Messages that were taken and not said to be, as runs.
+    taken: RefCell<Vec<(u32, u32)>>,
     parsed: OnceCell<Vec<OnceCell<Box<[HeaderView<'a>]>>>>,
 }
 
@@ -183,6 +209,8 @@ impl Lane {
             symbol,
             construct,
             hold_on_reject,
+            takes,
+            reads_headers,
             voice,
             shared,
         } = parts;
@@ -209,6 +237,8 @@ impl Lane {
                 let instance = Some(instance);
                 Some(Self {
                     hold_on_reject,
+                    takes,
+                    reads_headers,
                     shared,
                     names: Names::default(),
                     views: Vec::new(),
@@ -232,6 +262,9 @@ impl Lane {
         let hosted = Hosted {
             shared: &self.shared,
             call: &call,
+            names: self.takes.then_some(&self.names),
+            reads_headers: self.reads_headers,
+            taken: RefCell::default(),
             parsed: OnceCell::new(),
         };
         let batch = Call {
@@ -252,6 +285,7 @@ impl Lane {
         let current = Current::enter(Rc::new(place));
         let returned = instance.digest(&batch);
         drop(current);
+        hosted.tell_taken();
         drop(hosted);
         self.views = views::recycle(views);
         let number = call.number;
@@ -291,8 +325,41 @@ impl ThreadCall {
         &self.entries[(self.from as usize).min(self.entries.len())..]
     }
 
+    /// How many messages it has.
+    pub(super) fn len(&self) -> usize {
+        match &self.source {
+            Source::Stored(kept) => kept.len(),
+            _ => self.entries().len(),
+        }
+    }
+
+    fn stored(&self, index: usize) -> Option<Fields<'_>> {
+        let Source::Stored(kept) = &self.source else {
+            return None;
+        };
+        views::at_place(self.view.as_ref()?, kept.get(index)?.0).map(|(fields, _)| fields)
+    }
+
+    /// Slot and offset of a message.
+    pub(super) fn position(&self, index: u32) -> Option<(Slot, i64)> {
+        if let Source::Stored(_) = &self.source {
+            return self
+                .stored(index as usize)
+                .map(|fields| (Slot(fields.slot), fields.offset));
+        }
+        let entry = self.entries().get(index as usize)?;
+        Some((entry.slot, self.fields(entry)?.offset))
+    }
+
     /// Appends a view of each message.
     fn views<'a>(&'a self, names: &'a Names, views: &mut Vec<MessageView<'a>>) {
+        if let (Source::Stored(kept), Some(view)) = (&self.source, &self.view) {
+            let places = kept.iter().map(|kept| kept.0);
+            // What the daemon itself wrote is whole, and its slots were told before.
+            let whole = views::of_places(view, places, names, views, None);
+            debug_assert!(whole.is_ok());
+            return;
+        }
         let entries = self.entries();
         views.reserve(entries.len());
         let mut last = None;
@@ -314,6 +381,7 @@ impl ThreadCall {
     fn fields(&self, entry: &Entry) -> Option<Fields<'_>> {
         let (slot, attempt, tag) = (entry.slot.0, entry.attempt, entry.tag);
         Some(match &self.source {
+            Source::Stored(_) => return None,
             Source::Fetched(batch) => {
                 let message = batch.get(entry.index as usize)?;
                 let (timestamp_ms, timestamp_type) = timestamp(&message);
@@ -350,10 +418,15 @@ impl ThreadCall {
     }
 
     fn headers(&self, index: usize) -> Box<[HeaderView<'_>]> {
+        if let Source::Stored(_) = &self.source {
+            let fields = self.stored(index);
+            return fields.map_or_else(Box::default, |fields| views::of_headers(fields.headers));
+        }
         let Some(entry) = self.entries().get(index) else {
             return Box::default();
         };
         match &self.source {
+            Source::Stored(_) => Box::default(),
             Source::Fetched(batch) => {
                 let headers = batch.get(entry.index as usize).map(|message| message.headers());
                 headers
@@ -396,16 +469,62 @@ impl HostedCall for Hosted<'_> {
 
     fn headers(&self, index: u32) -> &[HeaderView<'_>] {
         let index = index as usize;
-        let parsed = self
-            .parsed
-            .get_or_init(|| vec![OnceCell::new(); self.call.entries().len()]);
+        let parsed = self.parsed.get_or_init(|| vec![OnceCell::new(); self.call.len()]);
         parsed
             .get(index)
             .map_or(&[], |parsed| parsed.get_or_init(|| self.call.headers(index)))
     }
 
-    fn take(&self, _: u32) -> Result<OwnedMessage, String> {
-        Err(not_yet("let a message be taken beyond its call"))
+    fn take(&self, index: u32) -> Result<OwnedMessage, String> {
+        let gone = || format!("message {index} is none of this call");
+        let names = self.names.ok_or_else(|| TAKES_NOTHING.to_owned())?;
+        let Source::Stored(kept) = &self.call.source else {
+            return Err(TAKES_NOTHING.to_owned());
+        };
+        let (view, kept) = self
+            .call
+            .view
+            .as_ref()
+            .zip(kept.get(index as usize))
+            .ok_or_else(gone)?;
+        let (fields, length) = views::at_place(view, kept.0).ok_or_else(gone)?;
+        let (topic, partition) = names.topic(fields.slot).ok_or_else(gone)?;
+        let mut taken = self.taken.borrow_mut();
+        match taken.last_mut() {
+            Some((first, count)) if *first + *count == index => *count += 1,
+            _ => taken.push((index, 1)),
+        }
+        let start = kept.0 as usize * 8;
+        Ok(OwnedMessage::new(Taken {
+            memory: Arc::clone(view),
+            range: start..start + length,
+            topic,
+            partition,
+            reads_headers: self.reads_headers,
+            call: self.call.number,
+            index,
+            sink: Arc::clone(self.shared),
+        }))
+    }
+}
+
+impl Hosted<'_> {
+    /// Says what was taken: before the call returns.
+    fn tell_taken(&self) {
+        for (first, count) in self.taken.take() {
+            let call = self.call.number;
+            self.shared.say(Said::Taken { call, first, count });
+        }
+    }
+}
+
+impl Sink for Shared {
+    fn completed(&self, call: CallNumber, index: u32) {
+        self.say(Said::Completed { call, index });
+    }
+
+    fn failed(&self, call: CallNumber, index: u32, failure: Failure) {
+        self.say(Said::Failed { call, index, failure });
     }
 }
 
@@ -414,12 +533,11 @@ impl HostedCall for Hosted<'_> {
 impl Locate for Place {
     fn locate(&self) -> Option<(u32, i64)> {
         let at = self.shared.cell.load();
-        let entry = self
-            .call
-            .entries()
-            .get(at.index as usize)
-            .filter(|_| at.call == self.call.number)?;
-        Some((entry.slot.0, self.call.fields(entry)?.offset))
+        if at.call != self.call.number {
+            return None;
+        }
+        let (slot, offset) = self.call.position(at.index)?;
+        Some((slot.0, offset))
     }
 }
 

@@ -1,13 +1,16 @@
 //! The messages of a call as the plugin sees them. The vectors that hold them are used again from call to call.
 
+use std::sync::Arc;
+
 use abi_stable::std_types::{ROption, RSlice, RStr};
 use devour_abi::{HeaderView, MessageView, TimestampType};
 
 use super::layout::{self, Fields, Headers};
+use crate::os::SharedView;
 
 /// Topic and partition of each slot, as far as they are known.
 #[derive(Default)]
-pub(super) struct Names(Vec<Option<(Box<str>, i32)>>);
+pub(super) struct Names(Vec<Option<(Arc<str>, i32)>>);
 
 /// Why a piece of memory does not hold the messages that it should.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,12 @@ impl Names {
         self.0[slot] = Some((topic.into(), partition));
     }
 
+    /// The name itself, to keep.
+    pub(super) fn topic(&self, slot: u32) -> Option<(Arc<str>, i32)> {
+        let (topic, partition) = self.0.get(slot as usize)?.as_ref()?;
+        Some((Arc::clone(topic), *partition))
+    }
+
     #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<(&str, i32)> {
         let (topic, partition) = self.0.get(slot as usize)?.as_ref()?;
@@ -43,23 +52,58 @@ pub(super) fn of_records<'a>(
     count: u32,
     names: &'a Names,
     views: &mut Vec<MessageView<'a>>,
+    headers: Option<&mut Vec<&'a [u8]>>,
+) -> Result<(), ViewError> {
+    let records = (0..count).map(|_| {
+        let (fields, length) = layout::read(bytes)?;
+        bytes = &bytes[length..];
+        Some(fields)
+    });
+    of_each(records, names, views, headers)
+}
+
+/// The same for records that lie at these places of the stock.
+#[inline]
+pub(super) fn of_places<'a>(
+    memory: &'a SharedView,
+    places: impl ExactSizeIterator<Item = u32>,
+    names: &'a Names,
+    views: &mut Vec<MessageView<'a>>,
+    headers: Option<&mut Vec<&'a [u8]>>,
+) -> Result<(), ViewError> {
+    let records = places.map(|place| at_place(memory, place).map(|(fields, _)| fields));
+    of_each(records, names, views, headers)
+}
+
+/// The record at a place of the stock, and its length.
+#[inline]
+pub(super) fn at_place(memory: &SharedView, place: u32) -> Option<(Fields<'_>, usize)> {
+    let start = place as usize * 8;
+    let head = memory.get(start..start.checked_add(layout::HEAD)?)?;
+    layout::read(memory.get(start..start + layout::length(head)?)?)
+}
+
+#[inline]
+fn of_each<'a>(
+    records: impl ExactSizeIterator<Item = Option<Fields<'a>>>,
+    names: &'a Names,
+    views: &mut Vec<MessageView<'a>>,
     mut headers: Option<&mut Vec<&'a [u8]>>,
 ) -> Result<(), ViewError> {
-    views.reserve(count as usize);
+    views.reserve(records.len());
     // Messages of one partition mostly follow each other.
     let (mut last, mut name) = (None, ("", -1));
     let mut wrong = None;
     // An iterator whose length is known is written without asking at each view whether there is room.
-    views.extend((0..count).map(|index| {
-        let Some((fields, length)) = layout::read(bytes) else {
-            wrong.get_or_insert(ViewError::Broken(index));
+    views.extend(records.enumerate().map(|(index, fields)| {
+        let Some(fields) = fields else {
+            wrong.get_or_insert(ViewError::Broken(index as u32));
             return view(&Fields::default(), "", -1);
         };
-        bytes = &bytes[length..];
         if last != Some(fields.slot) {
             last = Some(fields.slot);
             name = names.get(fields.slot).unwrap_or_else(|| {
-                wrong.get_or_insert(ViewError::Unknown(index));
+                wrong.get_or_insert(ViewError::Unknown(index as u32));
                 ("", -1)
             });
         }

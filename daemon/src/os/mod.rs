@@ -4,6 +4,7 @@
 // Mapped memory, waitid and dup2 onto descriptor 0 can only be had through raw pointers and raw numbers.
 #![allow(unsafe_code)]
 
+pub mod barrier;
 pub mod eventfd;
 pub mod memory;
 pub mod pipe;

@@ -7,14 +7,14 @@ use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
 
 use crate::{
     kafka::{self, ClientProperties, StartOffset},
-    lane::{HomeConfig, PluginVoice, Printed},
+    lane::{HomeConfig, Intake, PluginVoice, Printed},
     os::Spawner,
     plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
     settings::{
-        ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Route, Settings, Then,
-        Tombstones, Topics,
+        ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Order, Route, Settings,
+        Then, Tombstones, Topics,
     },
-    worker::{CommitPolicy, ResetTo, WorkerConfig},
+    worker::{CommitPolicy, FlushPolicy, ResetTo, WorkerConfig},
 };
 
 /// A route that is proven: what runs it, and what tells it from another.
@@ -55,6 +55,9 @@ pub struct Planner {
 
 /// How long a plugin may take to say what it is.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When a buffering consumer is told to flush that says nothing about it, and its route neither.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// A route's choices, laid over the plugin's.
 struct Choices {
@@ -115,6 +118,18 @@ impl Planner {
             .and_then(|ms| u64::try_from(ms).ok())
             .map(millis);
         let max_poll_interval = millis(properties.max_poll_interval_ms());
+        let (order, lanes) = (route.concurrency.order, route.concurrency.lanes);
+        let flush = descriptor.buffering.then(|| FlushPolicy {
+            max_wait: route.flush.max_wait.unwrap_or(FLUSH_WAIT),
+            max_messages: route.flush.max_messages.unwrap_or(usize::MAX),
+        });
+        // With one lane in the order of partitions nothing needs to stand between what is fetched and the lane.
+        let straight = lanes == 1
+            && order == Order::Partition
+            && !descriptor.asynchronous
+            && flush.is_none()
+            && route.batch.max_wait.is_zero();
+        let intake = if straight { Intake::Calls } else { Intake::Stock };
         WorkerConfig {
             route: route.name.clone(),
             topics: choices.topics,
@@ -128,6 +143,16 @@ impl Planner {
                 backoff: millis(config.offsets_channel_backoff_ms.unwrap_or(1000)),
             },
             batch: route.batch,
+            order,
+            in_flight: route.concurrency.in_flight,
+            asynchronous: descriptor.asynchronous,
+            flush,
+            takes_batches: choices.digest.takes_batches,
+            fixed_batches: choices.digest.takes_batches || !route.batch.max_wait.is_zero(),
+            rate_limit: route.rate_limit,
+            queued_max_messages: config
+                .queued_max_messages
+                .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             memory: route.memory,
             on_error: route.on_error.clone(),
             lifecycle_timeout: route.lifecycle_timeout,
@@ -151,13 +176,16 @@ impl Planner {
                 construct: ConstructRequest {
                     route: route.name.to_string(),
                     lane: 0,
-                    lanes: 1,
+                    lanes: lanes as u32,
                     generation: 1,
                     settings: route.settings.clone(),
                     digest_name: route.digest_name.clone(),
                     dump: route.dump.map(dump_mode),
                     reject_tombstones: route.tombstones == Tombstones::Reject,
                 },
+                intake,
+                takes: descriptor.asynchronous,
+                keeps_headers: choices.digest.reads_headers || route.on_error.then == Then::DeadLetter,
                 digest: choices.digest,
                 arena_bytes: route.memory,
                 hold_on_reject: route.on_error.then != Then::Skip,
@@ -230,20 +258,6 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
                 route.symbol
             ),
         );
-    }
-    for (declared, what) in [
-        (descriptor.asynchronous, "an async consumer"),
-        (descriptor.buffering, "a buffering consumer"),
-    ] {
-        if declared {
-            finding(
-                "symbol",
-                format!(
-                    "`{}` is {what}, which is not available in this version of devourd",
-                    route.symbol
-                ),
-            );
-        }
     }
     let digest = match &route.digest_name {
         Some(name) => descriptor.digests.iter().find(|digest| digest.name == *name),

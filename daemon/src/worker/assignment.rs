@@ -1,14 +1,16 @@
 //! Partitions come and go. Runs inside the client's batch call, on the route's thread: nothing else moves meanwhile,
 //! so it pumps the plugin itself and never waits without a deadline.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use devour_abi::LifecycleCall;
 
 use super::{
     ResetTo,
     engine::{Engine, Plugin},
-    outcomes::InHand,
 };
 use crate::{
     kafka::{Consumer, Rebalance, Revocation, Start, StartOffset, TopicPartition},
@@ -73,7 +75,7 @@ impl Engine {
             self.step_assigned(slots.clone());
             if self.config.keeps_offsets {
                 // It says itself where to begin: its answer is needed before anything is read.
-                self.home.cut();
+                self.recall_all();
                 let deadline = Instant::now() + self.config.lifecycle_timeout;
                 self.pump_until(deadline, |engine| {
                     engine.steps.is_empty() || engine.plugin == Plugin::Down
@@ -127,9 +129,9 @@ impl Engine {
 
     /// The plugin named another offset for a partition: what was known of it is forgotten.
     pub(super) fn restart_at(&mut self, slot: Slot, offset: i64) {
+        self.drop_queues(slot);
         let partition = self.partitions.get_mut(slot);
         partition.tracker = super::offsets::Tracker::new(Some(offset));
-        partition.parked = None;
     }
 
     /// Seeks where a new instance asked for it.
@@ -146,8 +148,7 @@ impl Engine {
                 partition.committed,
             );
             let paused = partition.paused;
-            self.drop_outgoing(&[slot]);
-            self.partitions.revoke(slot);
+            self.drop_slot(slot);
             let slot = self.partitions.assign(&topic, number, committed, Some(offset));
             self.home.learn(slot, &topic, number);
             let at = TopicPartition::new(topic, number);
@@ -173,18 +174,26 @@ impl Engine {
     /// Gives partitions up: nothing new of them is handed out, what is in hand is cut and waited for, what is
     /// finished is committed.
     pub(super) fn give_up(&mut self, client: &Consumer, slots: &[Slot], why: Revocation) {
+        /// A lane that is busy with what stays is not waited for longer than this.
+        const BUSY: Duration = Duration::from_secs(1);
         let deadline = self.bounded(Instant::now() + self.config.drain_timeout);
+        for slot in slots {
+            self.partitions.get_mut(*slot).going = true;
+            self.drop_queues(*slot);
+        }
         self.drop_outgoing(slots);
         if !self.stuck {
-            self.drain(deadline);
+            self.drain(slots, deadline);
         }
         if !self.stuck && matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) {
             let partitions = self.describe(slots);
             let lost = why == Revocation::Lost;
             self.step("revoked", LifecycleCall::Revoked { partitions, lost }, Vec::new());
             let deadline = self.bounded(Instant::now() + self.config.lifecycle_timeout);
+            let soon = Instant::now() + BUSY;
             self.pump_until(deadline, |engine| {
-                engine.steps.is_empty() || engine.plugin == Plugin::Down
+                let busy = !engine.step_is_due() && Instant::now() >= soon;
+                engine.steps.is_empty() || engine.plugin == Plugin::Down || busy
             });
         }
         if why == Revocation::Ordered {
@@ -195,18 +204,32 @@ impl Engine {
             );
         }
         for slot in slots {
-            if self.partitions.get(*slot).parked.is_some() {
-                self.release_next.push(u64::from(slot.0));
-            }
-            self.partitions.revoke(*slot);
+            self.drop_slot(*slot);
         }
     }
 
-    /// Cuts what is in hand and waits for it. Past the deadline the plugin is ended: no message may be in two hands.
-    pub(super) fn drain(&mut self, deadline: Instant) {
-        self.home.cut();
-        let empty = |engine: &Self| engine.calls.iter().all(InHand::is_over) || !engine.is_up();
-        if !self.pump_until(deadline, empty) {
+    /// Takes back what is not begun and waits until the plugin holds nothing of `slots`. Past the deadline it is ended: no
+    /// message may be in two hands.
+    pub(super) fn drain(&mut self, slots: &[Slot], deadline: Instant) {
+        self.recall_all();
+        let empty = |engine: &Self| {
+            let held = |slot: &Slot| engine.partitions.get(*slot).in_hand > 0;
+            !engine.is_up() || !slots.iter().any(held)
+        };
+        let mut in_time;
+        loop {
+            if self.config.buffers() && self.is_up() && !empty(self) {
+                self.flush();
+            }
+            // A flush that was asked for before does not cover what was digested since.
+            let flushing = |engine: &Self| engine.flush_at().is_none();
+            let asked = self.config.buffers();
+            in_time = self.pump_until(deadline, |engine| empty(engine) || (asked && !flushing(engine)));
+            if !in_time || empty(self) {
+                break;
+            }
+        }
+        if !in_time {
             let blocked_by = self.blocked_by();
             tracing::error!(route = %self.config.route, blocked_by, "the plugin did not give back its messages in time; it is ended");
             self.home.end(DownCause::Deadline(format!(
@@ -219,21 +242,86 @@ impl Engine {
                 return;
             }
         }
-        // Nobody has the rest in hand: it waits in its partitions' queues.
-        self.take_back();
+        if !self.is_up() {
+            // Nobody has the rest in hand: it waits in its queues.
+            self.take_back();
+        }
+    }
+
+    /// Waits until the plugin holds nothing at all. Whether it was in time.
+    pub(super) fn finish_all(&mut self, deadline: Instant) -> bool {
+        loop {
+            if self.config.buffers() && self.is_up() && !self.calls.is_empty() {
+                self.flush();
+            }
+            let asked = self.config.buffers();
+            let done = |engine: &Self| engine.has_given_back() || !engine.is_up();
+            if !self.pump_until(deadline, |engine| {
+                done(engine) || (asked && engine.flush_at().is_some())
+            }) {
+                return false;
+            }
+            if done(self) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes back from every lane what it has not begun.
+    pub(super) fn recall_all(&mut self) {
+        self.home.cut();
+        for lane in 0..self.lanes.len() {
+            self.recall(lane);
+        }
+    }
+
+    /// A partition, in this assignment, is not ours any more, or begins elsewhere: nothing that is known of it counts.
+    pub(super) fn drop_slot(&mut self, slot: Slot) {
+        self.drop_outgoing(&[slot]);
+        self.drop_queues(slot);
+        self.partitions.revoke(slot);
+        self.forget_slot(slot);
+    }
+
+    /// Forgets a slot, if nothing of it is in hand.
+    pub(super) fn forget_slot(&mut self, slot: Slot) {
+        if self.partitions.forget(slot) {
+            self.home.forget(slot);
+        }
+    }
+
+    /// What waits of a partition is dropped.
+    fn drop_queues(&mut self, slot: Slot) {
+        let mut dropped = Vec::new();
+        for held in self.queues.drop_slot(slot, |queued| dropped.push(queued)) {
+            if let Some(lane) = held.held_by {
+                self.lanes[lane].release_next.push(held.tag);
+            }
+        }
+        for queued in dropped {
+            self.drop_body(queued);
+        }
+        if self.partitions.get(slot).in_hand == 0 {
+            self.partitions.get_mut(slot).queue = super::queues::QueueId::NONE;
+        }
     }
 
     /// Calls that are ready and hold messages of `slots` go without them.
     fn drop_outgoing(&mut self, slots: &[Slot]) {
+        let mut dropped = Vec::new();
         for outgoing in &mut self.outgoing {
             let keep: Vec<bool> = outgoing
                 .items
                 .iter()
                 .map(|item| !slots.contains(&item.slot))
                 .collect();
-            for item in outgoing.items.iter().filter(|item| slots.contains(&item.slot)) {
-                self.partitions.get_mut(item.slot).in_hand -= 1;
-            }
+            dropped.extend(
+                outgoing
+                    .items
+                    .iter()
+                    .filter(|item| slots.contains(&item.slot))
+                    .copied(),
+            );
             let mut kept = keep.iter();
             outgoing.items.retain(|_| kept.next().is_some_and(|keep| *keep));
             let mut kept = keep.iter();
@@ -243,6 +331,9 @@ impl Engine {
                 .retain(|_| kept.next().is_some_and(|keep| *keep));
         }
         self.outgoing.retain(|outgoing| !outgoing.items.is_empty());
+        for item in dropped {
+            self.out_of_hand(item);
+        }
     }
 }
 

@@ -1,33 +1,22 @@
-//! From a batch of fetched messages, or from what waits for a retry, to calls for the lane.
+//! From the ready queues, or from what was read, to calls for the lanes; and which partitions are fetched.
 
 use std::{sync::Arc, time::Instant};
 
-use devour_abi::TimestampType;
-
 use super::{
+    calls::{InHand, Item, Standing},
     engine::Engine,
-    offsets::Seen,
-    outcomes::{InHand, Item},
-    retry::Waiting,
+    queues::{Body, Queued, Take, Taken, Waiting},
 };
 use crate::{
-    kafka::{Batch, Consumer, Message, Timestamp},
-    lane::{Entry, Handout, Record, Slot, Source},
+    kafka::Consumer,
+    lane::{Handout, Kept, Record, Slot, Source},
+    settings::Order,
 };
 
 /// A call that is ready to go out.
 pub(super) struct Outgoing {
     pub handout: Handout,
     pub items: Vec<Item>,
-}
-
-/// A run of messages of one partition in a batch.
-struct Run {
-    handle: crate::kafka::TopicHandle,
-    partition: i32,
-    /// `None`: not ours (any more).
-    slot: Option<Slot>,
-    waits: bool,
 }
 
 /// Whether librdkafka fetches a partition.
@@ -37,128 +26,50 @@ enum Fetching {
     On,
 }
 
+/// Messages of the stock that one call may have.
+const MOST_IN_A_CALL: usize = 10_000;
+
 // === impl Engine ===
 
 impl Engine {
-    /// Whether another batch may be read: the lane has room, and nothing older is in front of it.
-    pub(super) fn wants_messages(&self) -> bool {
-        self.is_up()
-            && !self.stopping
-            && self.outgoing.is_empty()
-            && self.seeks.is_empty()
-            && self.home.room() > 0
+    /// Something that was read is not in a queue or with a lane.
+    pub(super) fn has_unhanded(&self) -> bool {
+        !self.outgoing.is_empty() || !self.pending.is_empty()
     }
 
-    /// Takes a batch apart: what is ours and new goes into calls, what belongs to a waiting partition is copied.
-    pub(super) fn take_batch(&mut self, client: &Consumer, batch: Batch) {
-        let batch = Arc::new(batch);
-        let mut entries: Vec<Entry> = Vec::with_capacity(batch.len());
-        let mut items: Vec<Item> = Vec::with_capacity(batch.len());
-        let mut bytes = 0;
-        let mut run: Option<Run> = None;
-        for (index, message) in (0..).zip(batch.iter()) {
-            let (handle, number) = (message.topic_handle(), message.partition());
-            let slot = match &run {
-                Some(run) if run.handle == handle && run.partition == number => run.slot,
-                _ => {
-                    let slot = self.partitions.find(&client.topic_name(&message), number);
-                    let waits = slot.is_some_and(|slot| self.partitions.get(slot).parked.is_some());
-                    run = Some(Run {
-                        handle,
-                        partition: number,
-                        slot,
-                        waits,
-                    });
-                    slot
-                }
-            };
-            // Read by a client that has given the partition up since: another member has it.
-            let Some(mut slot) = slot else { continue };
-            let offset = message.offset();
-            if self.partitions.get_mut(slot).tracker.begin(offset) == Seen::Before {
-                slot = self.rewind(slot, offset);
-                run = Some(Run {
-                    handle,
-                    partition: number,
-                    slot: Some(slot),
-                    waits: false,
-                });
-            }
-            let partition = self.partitions.get_mut(slot);
-            partition.note_epoch(offset, message.leader_epoch().unwrap_or(-1));
-            if run.as_ref().is_some_and(|run| run.waits) {
-                let reads_headers = self.config.home.digest.reads_headers;
-                self.partitions
-                    .park(slot, Waiting::Ready)
-                    .keep(copy(&message, slot, reads_headers));
-                continue;
-            }
-            partition.in_hand += 1;
-            bytes += message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
-            entries.push(Entry {
-                index,
-                slot,
-                attempt: 1,
-                tag: u64::from(slot.0),
-            });
-            items.push(Item {
-                offset,
-                slot,
-                attempt: 1,
-            });
-            if bytes >= self.config.batch.max_bytes || entries.len() >= self.config.batch.max_messages {
-                bytes = 0;
-                let source = Source::Fetched(Arc::clone(&batch));
-                self.queue(source, std::mem::take(&mut entries), std::mem::take(&mut items));
-            }
-        }
-        if !entries.is_empty() {
-            self.queue(Source::Fetched(batch), entries, items);
+    /// Hands out what is ready while a lane has room.
+    pub(super) fn hand_out(&mut self, now: Instant) -> bool {
+        if self.config.is_straight() {
+            self.queue_parked(now);
+            self.hand_out_straight()
+        } else {
+            self.dispatch(now)
         }
     }
 
-    /// The partition's log begins again below what was read of it. It gets a new slot, so nothing of the old log is
-    /// committed on top of the new one.
-    fn rewind(&mut self, slot: Slot, offset: i64) -> Slot {
-        let old = self.partitions.get(slot);
-        let (topic, number, committed) = (Arc::clone(&old.topic), old.number, old.committed);
-        tracing::warn!(route = %self.config.route, topic = &*topic, partition = number, offset,
-            expected = old.tracker.position(), "offsets went back: the log was cut or its topic made again; reading on from there");
-        self.partitions.revoke(slot);
-        let slot = self.partitions.assign(&topic, number, committed, Some(offset));
-        self.home.learn(slot, &topic, number);
-        let _first = self.partitions.get_mut(slot).tracker.begin(offset);
-        slot
-    }
+    // === one lane, fed straight ===
 
-    fn queue(&mut self, source: Source, entries: Vec<Entry>, items: Vec<Item>) {
-        let handout = Handout {
-            source,
-            entries,
-            released: Vec::new(),
-            held: Vec::new(),
-        };
-        self.outgoing.push_back(Outgoing { handout, items });
-    }
-
-    /// Hands out what is ready, oldest first, while the lane has room.
-    pub(super) fn hand_out(&mut self) -> bool {
+    /// Oldest first.
+    fn hand_out_straight(&mut self) -> bool {
         let mut any = false;
-        while self.is_up() && self.home.room() > 0 {
+        while self.is_up() && self.home.room(0) > 0 {
             let Some(mut next) = self.outgoing.pop_front() else {
                 break;
             };
-            next.handout.released.append(&mut self.release_next);
-            next.handout.held.append(&mut self.hold_next);
-            match self.home.hand_out(next.handout) {
+            let lane = &mut self.lanes[0];
+            next.handout.released.append(&mut lane.release_next);
+            next.handout.held.append(&mut lane.hold_next);
+            match self.home.hand_out(0, next.handout) {
                 Ok(number) => {
                     any = true;
-                    self.calls.push_back(InHand::new(number, next.items));
+                    self.lanes[0].calls += 1;
+                    self.calls.insert(number, InHand::new(number, 0, next.items));
                 }
                 Err(mut handout) => {
                     // Full: it goes first when a call has been given back.
-                    self.release_next.append(&mut handout.released);
-                    self.hold_next.append(&mut handout.held);
+                    let lane = &mut self.lanes[0];
+                    lane.release_next.append(&mut handout.released);
+                    lane.hold_next.append(&mut handout.held);
                     self.outgoing.push_front(Outgoing {
                         handout,
                         items: next.items,
@@ -170,93 +81,333 @@ impl Engine {
         any
     }
 
-    /// Makes calls of the partitions whose wait is over, and lets go those that have nothing left to wait for.
-    pub(super) fn hand_out_parked(&mut self, now: Instant) {
-        if !self.is_up() || self.stopping {
+    /// Makes calls of the partitions whose wait is over.
+    fn queue_parked(&mut self, now: Instant) {
+        if !self.is_up() || self.stopping || !self.queues.any() {
             return;
         }
-        for slot in self.partitions.waiting() {
-            let partition = self.partitions.get_mut(slot);
-            // What was handed out before the failure must have come back, or it would overtake.
-            if partition.in_hand > 0 {
-                continue;
+        self.end_waits(now);
+        loop {
+            let allowed = self.rate.as_mut().map_or(usize::MAX, |rate| rate.allowed(now));
+            if allowed == 0 {
+                return;
             }
-            let Some(parked) = partition.parked.as_mut().filter(|parked| parked.is_due(now)) else {
-                continue;
+            let bounds = Take {
+                messages: self.config.batch.max_messages.min(allowed),
+                bytes: self.config.batch.max_bytes,
+                of_a_tag: usize::MAX,
+                large: usize::MAX,
             };
-            let tag = u64::from(slot.0);
-            self.hold_next.retain(|held| *held != tag);
-            let records = parked.take(self.config.batch.max_messages, self.config.batch.max_bytes);
-            if records.is_empty() {
-                partition.parked = None;
-                self.release_next.push(tag);
-                continue;
+            let taken = self.queues.take_one_queue(bounds);
+            if taken.is_empty() {
+                return;
             }
-            parked.wait(Waiting::InHand);
-            partition.in_hand += records.len();
-            let item = |record: &Record| Item {
-                offset: record.offset,
+            if let Some(rate) = &mut self.rate {
+                rate.spend(taken.len());
+            }
+            let (mut records, mut items) = (Vec::new(), Vec::new());
+            for Taken {
+                queue,
                 slot,
-                attempt: record.attempt,
-            };
-            let items = records.iter().map(item).collect();
-            let entries = (0..)
-                .zip(&records)
-                .map(|(index, record)| record.entry(index))
-                .collect();
-            let handout = Handout {
-                source: Source::Parked(records.into()),
-                entries,
-                released: vec![tag],
-                held: vec![],
-            };
-            self.outgoing.push_back(Outgoing { handout, items });
+                tag,
+                message,
+                held_by,
+            } in taken
+            {
+                if held_by.is_some() {
+                    self.lanes[0].hold_next.retain(|held| *held != tag);
+                    self.lanes[0].release_next.push(tag);
+                }
+                self.partitions.get_mut(slot).in_hand += 1;
+                items.push(Item {
+                    queue,
+                    attempt: message.attempt,
+                    ..Item::straight(message.offset, slot)
+                });
+                // What is fed straight waits in copies only.
+                if let Body::Copy(record) = message.body {
+                    records.push(*record);
+                }
+            }
+            debug_assert_eq!(records.len(), items.len());
+            self.outgoing.push_back(Outgoing {
+                handout: of_records(records),
+                items,
+            });
         }
     }
 
     /// Hands what a gone instance had in hand to its successor: the same bytes, in their order.
     pub(super) fn hand_again(&mut self) {
-        for mut call in std::mem::take(&mut self.calls) {
-            if call.left() == 0 {
+        let mut calls: Vec<InHand> = self.calls.drain().map(|(_, call)| call).collect();
+        calls.sort_unstable_by_key(|call| call.number);
+        for mut call in calls {
+            let settled = |item: &Item| item.standing == Standing::Settled;
+            while call.items.get(call.from).is_some_and(settled) {
+                call.from += 1;
+            }
+            if call.from >= call.items.len() || call.open == 0 {
                 self.home.finish(call.number);
                 continue;
             }
-            call.number = self
-                .home
-                .hand_again(call.number, call.from, std::mem::take(&mut self.hold_next));
+            let held = std::mem::take(&mut self.lanes[0].hold_next);
+            call.number = self.home.hand_again(call.number, call.from as u32, held);
             call.forget_done();
-            self.calls.push_back(call);
+            self.lanes[0].calls += 1;
+            self.calls.insert(call.number, call);
         }
     }
 
+    // === lanes that are fed from the queues ===
+
+    /// Gives lanes with room what is ready, the oldest first.
+    pub(super) fn dispatch(&mut self, now: Instant) -> bool {
+        if !self.is_up() || self.stopping {
+            return false;
+        }
+        self.end_waits(now);
+        let mut any = self.store_pending();
+        while let Some((lane, free)) = self.free_lane() {
+            let Some(bounds) = self.bounds(free, now) else {
+                break;
+            };
+            let mut taken = std::mem::take(&mut self.taken);
+            self.queues.take(bounds, &mut taken);
+            let handed = !taken.is_empty() && self.hand_to(lane, &mut taken);
+            taken.clear();
+            self.taken = taken;
+            if !handed {
+                break;
+            }
+            any = true;
+            self.filling = (self.queues.ready().0 > 0).then_some(now);
+        }
+        any
+    }
+
+    /// The lane with the fewest calls that may have another, and how many may.
+    fn free_lane(&self) -> Option<(usize, usize)> {
+        // A digest that is slow is not put behind another: any lane that comes free may take it.
+        let depth = if self.pace.size() <= 4 { 1 } else { 2 };
+        let mut best: Option<(usize, usize)> = None;
+        let mut free = 0;
+        for (at, lane) in self.lanes.iter().enumerate() {
+            if lane.calls < depth && self.home.room(at) > 0 {
+                free += 1;
+                if best.is_none_or(|(_, calls)| lane.calls < calls) {
+                    best = Some((at, lane.calls));
+                }
+            }
+        }
+        best.map(|(lane, _)| (lane, free))
+    }
+
+    /// How much the next call may have; `None` for nothing now.
+    fn bounds(&mut self, free: usize, now: Instant) -> Option<Take> {
+        let (ready, bytes) = self.queues.ready();
+        if ready == 0 {
+            self.filling = None;
+            return None;
+        }
+        let batch = self.config.batch;
+        let since = *self.filling.get_or_insert(now);
+        let is_full = ready >= batch.max_messages || bytes >= batch.max_bytes;
+        if !is_full && since + batch.max_wait > now {
+            return None;
+        }
+        let mut messages = self.pace.size().min(MOST_IN_A_CALL);
+        if self.config.asynchronous {
+            messages = messages.min(self.config.in_flight.saturating_sub(self.in_hand_now));
+        }
+        if let Some(rate) = &mut self.rate {
+            messages = messages.min(rate.allowed(now));
+        }
+        // Shared out among the lanes that are free, unless a full call was waited for.
+        if batch.max_wait.is_zero() {
+            messages = messages.min(ready.div_ceil(free.max(1)));
+        }
+        if messages == 0 {
+            return None;
+        }
+        let one_of_a_tag = self.config.asynchronous && self.config.order != Order::None;
+        Some(Take {
+            messages,
+            bytes: batch.max_bytes,
+            of_a_tag: if one_of_a_tag { 1 } else { messages },
+            large: self.home.stock().map_or(0, |stock| stock.largest() - 1024),
+        })
+    }
+
+    /// When a call that waits to become full goes out anyway.
+    pub(super) fn full_at(&self) -> Option<Instant> {
+        let wait = self.config.batch.max_wait;
+        self.filling.filter(|_| !wait.is_zero()).map(|since| since + wait)
+    }
+
+    /// Hands messages to a lane as one call; `false` if it could not take them, and they wait again.
+    fn hand_to(&mut self, lane: usize, taken: &mut Vec<Taken>) -> bool {
+        let mut kept: Vec<Kept> = Vec::with_capacity(taken.len());
+        let mut items: Vec<Item> = Vec::with_capacity(taken.len());
+        let (mut alone, mut skipped) = (None, Vec::new());
+        for taken in taken.drain(..) {
+            if let Some(held_by) = taken.held_by {
+                self.lanes[held_by].release_next.push(taken.tag);
+            }
+            let message = taken.message;
+            let place = match &message.body {
+                _ if alone.is_some() || skipped.contains(&taken.tag) => None,
+                Body::Kept(kept) => Some(*kept),
+                Body::Copy(record) => self.home.stock().and_then(|stock| stock.put_record(record)),
+            };
+            let item = Item {
+                offset: message.offset,
+                slot: taken.slot,
+                attempt: message.attempt,
+                queue: taken.queue,
+                kept: place,
+                standing: Standing::Out,
+            };
+            match (place, message.body) {
+                (Some(place), _) => {
+                    if message.attempt > 1
+                        && let Some(stock) = self.home.stock()
+                    {
+                        stock.set_attempt(place, message.attempt);
+                    }
+                    kept.push(place);
+                    items.push(item);
+                }
+                // It has no place now, or never: it travels in memory of its own.
+                (None, Body::Copy(record)) if items.is_empty() => {
+                    items.push(item);
+                    alone = Some(*record);
+                }
+                // It waits on, and so does what follows it in its order: that is not handed out while it is first.
+                (None, body) => {
+                    let again = Queued::again(message.offset, message.attempt, message.bytes, body);
+                    self.return_to_queue(taken.tag, taken.slot, again);
+                    if let Some(emptied) = self.queues.let_go(taken.queue) {
+                        self.emptied(emptied);
+                    }
+                    skipped.push(taken.tag);
+                }
+            }
+        }
+        if items.is_empty() {
+            return false;
+        }
+        let mut handout = match alone {
+            Some(record) => of_records(vec![record]),
+            None => Handout {
+                source: Source::Stored(kept.into()),
+                entries: Vec::new(),
+                released: Vec::new(),
+                held: Vec::new(),
+            },
+        };
+        handout.released.append(&mut self.lanes[lane].release_next);
+        let messages = items.len();
+        match self.home.hand_out(lane, handout) {
+            Ok(number) => {
+                for item in &items {
+                    self.partitions.get_mut(item.slot).in_hand += 1;
+                }
+                self.in_hand_now += messages;
+                if let Some(rate) = &mut self.rate {
+                    rate.spend(messages);
+                }
+                self.lanes[lane].calls += 1;
+                self.calls.insert(number, InHand::new(number, lane, items));
+                true
+            }
+            Err(mut handout) => {
+                self.lanes[lane].release_next.append(&mut handout.released);
+                for (index, item) in items.into_iter().enumerate().rev() {
+                    let body = match (item.kept, &handout.source) {
+                        (Some(kept), _) => Body::Kept(kept),
+                        (None, Source::Parked(records)) => Body::Copy(Box::new(records[index].clone())),
+                        (None, _) => continue,
+                    };
+                    let bytes = self.body_bytes(&body) as u32;
+                    let again = Queued::again(item.offset, item.attempt, bytes, body);
+                    let tag = self.queues.tag(item.queue);
+                    self.return_to_queue(tag, item.slot, again);
+                    if let Some(emptied) = self.queues.let_go(item.queue) {
+                        self.emptied(emptied);
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn body_bytes(&mut self, body: &Body) -> usize {
+        match body {
+            Body::Copy(record) => record.bytes(),
+            Body::Kept(kept) => {
+                let kept = *kept;
+                self.home.stock().map_or(0, |stock| stock.bytes(kept))
+            }
+        }
+    }
+
+    /// Ends back-offs that are over.
+    fn end_waits(&mut self, now: Instant) {
+        for emptied in self.queues.end_waits(now) {
+            self.emptied(emptied);
+        }
+    }
+
+    // === what is fetched ===
+
     /// Stops and starts fetching of waiting partitions, so that what waits stays within the route's budget.
     pub(super) fn bound_parked(&mut self, client: &Consumer) {
-        let waiting = self.partitions.waiting();
-        if waiting.is_empty() || self.held_back {
+        let bounded = self.config.queued_max_messages.is_some();
+        if self.held_back || (!bounded && !self.queues.any_copies() && !self.any_paused) {
             return;
         }
-        let full = self.partitions.parked_bytes() > self.config.memory / 4;
+        let full = self.queues.copied_bytes() > self.config.memory / 4;
+        let stops = self.config.order == Order::Partition;
+        let stopped = |(_, slot, waiting): (u64, Slot, &Waiting)| {
+            (stops && matches!(waiting, Waiting::Stopped { .. })).then_some(slot)
+        };
+        let stopped: std::collections::HashSet<Slot> =
+            self.queues.all_waiting().filter_map(stopped).collect();
+        let copies = self.queues.slots_with_copies();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
-        for slot in waiting {
+        for slot in self.partitions.assigned_slots() {
+            let stopped = stopped.contains(&slot);
+            let waits = copies.contains(&slot);
+            let bound = self.is_at_its_bound(slot);
             let partition = self.partitions.get_mut(slot);
-            let stopped = partition
-                .parked
-                .as_ref()
-                .is_some_and(|parked| matches!(parked.waiting(), Waiting::Stopped { .. }));
-            let waits = partition.parked.as_ref().is_some_and(|parked| !parked.is_empty());
-            if !partition.paused && (stopped || (waits && full)) {
+            if !partition.paused && (stopped || (waits && full) || bound) {
                 partition.paused = true;
                 pause.push(slot);
-            } else if partition.paused && !stopped && !waits {
+            } else if partition.paused && !stopped && !waits && !bound {
                 partition.paused = false;
                 resume.push(slot);
             }
         }
+        self.any_paused = self.partitions.assigned().any(|(_, partition)| partition.paused);
         self.fetch(client, &pause, Fetching::Paused);
         self.fetch(client, &resume, Fetching::On);
     }
 
-    /// While the lane takes nothing the client must still be asked, or it loses its place in the group: everything is
+    /// Whether as many of its messages are begun as `queued_max_messages` allows; paused, it waits for half of them.
+    fn is_at_its_bound(&self, slot: Slot) -> bool {
+        let Some(most) = self.config.queued_max_messages else {
+            return false;
+        };
+        let partition = self.partitions.get(slot);
+        let begun = partition.tracker.unfinished();
+        if partition.paused {
+            begun > most / 2
+        } else {
+            begun >= most
+        }
+    }
+
+    /// While the lanes take nothing the client must still be asked, or it loses its place in the group: everything is
     /// paused, so that asking brings no messages.
     pub(super) fn hold_back(&mut self, client: &Consumer) {
         if !self.held_back {
@@ -272,7 +423,7 @@ impl Engine {
         }
     }
 
-    /// The lane takes messages again.
+    /// The lanes take messages again.
     pub(super) fn go_on(&mut self, client: &Consumer) {
         if self.held_back {
             self.held_back = false;
@@ -297,32 +448,16 @@ impl Engine {
     }
 }
 
-/// A copy of a fetched message that has to wait.
-fn copy(message: &Message<'_>, slot: Slot, reads_headers: bool) -> Record {
-    let (timestamp_ms, timestamp_type) = match message.timestamp() {
-        Timestamp::None => (-1, TimestampType::NOT_AVAILABLE),
-        Timestamp::Created(at) => (at, TimestampType::CREATE_TIME),
-        Timestamp::Appended(at) => (at, TimestampType::LOG_APPEND_TIME),
-    };
-    let headers = if reads_headers {
-        message
-            .headers()
-            .into_iter()
-            .map(|(name, value)| (Box::from(name), value.map(Box::from)))
-            .collect()
-    } else {
-        Vec::new()
-    };
-    Record {
-        slot,
-        tag: u64::from(slot.0),
-        attempt: 1,
-        offset: message.offset(),
-        leader_epoch: message.leader_epoch().unwrap_or(-1),
-        timestamp_ms,
-        timestamp_type: timestamp_type.0,
-        key: message.key().map(Box::from),
-        payload: message.payload().map(Box::from),
-        headers,
+/// A call of messages that waited in copies.
+fn of_records(records: Vec<Record>) -> Handout {
+    let entries = (0..)
+        .zip(&records)
+        .map(|(index, record)| record.entry(index))
+        .collect();
+    Handout {
+        source: Source::Parked(Arc::from(records)),
+        entries,
+        released: Vec::new(),
+        held: Vec::new(),
     }
 }

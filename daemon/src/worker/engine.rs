@@ -1,20 +1,28 @@
 //! The state of a route at work, owned by its thread. Each stage's part of it is in the stage's own file; here are
-//! its nouns and the life of the plugin's instance.
+//! its nouns.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use devour_abi::{AssignedPartition, LifecycleCall};
+use devour_abi::Progress;
 
 use super::{
-    Event, Listener, RouteStats, WorkerConfig, commit::Committer, dispatch::Outgoing, outcomes::InHand,
-    pace::Pace, partitions::Partitions,
+    Event, Listener, RouteStats, WorkerConfig,
+    calls::InHand,
+    commit::Committer,
+    dispatch::Outgoing,
+    intake::Pending,
+    lifecycle::Step,
+    pace::Pace,
+    partitions::Partitions,
+    queues::{Emptied, Queues, Taken},
+    rate::Rate,
 };
 use crate::{
-    lane::{DownCause, Home, HomeEvent, Slot},
+    lane::{CallNumber, Home, HomeEvent, Slot},
     os::wait_readable,
 };
 
@@ -28,19 +36,32 @@ pub(super) struct Engine {
     /// Its process.
     pub pid: Option<u32>,
     pub partitions: Partitions,
-    /// Calls that are not over, in the order of their numbers.
-    pub calls: VecDeque<InHand>,
+    pub lanes: Vec<Lane>,
+    /// Calls with messages whose outcome is not known.
+    pub calls: HashMap<CallNumber, InHand>,
+    /// What waits for a lane, by order tag.
+    pub queues: Queues,
+    /// Messages that were read and have no place in the stock yet.
+    pub pending: Pending,
     /// Calls that are made and do not fit yet, in their order.
     pub outgoing: VecDeque<Outgoing>,
-    /// Order tags that the next call lets go.
-    pub release_next: Vec<u64>,
-    /// Order tags that the next call holds: a new instance does not know who waits.
-    pub hold_next: Vec<u64>,
     pub pace: Pace,
-    /// When the lane last gave a call back: the next one began then.
-    pub last_return: Instant,
+    pub rate: Option<Rate>,
+    /// Messages with the lanes of a route that is fed from the queues.
+    pub in_hand_now: usize,
+    /// Bytes of a message, on average of those that came last.
+    pub mean_bytes: usize,
+    /// Some partition is not fetched.
+    pub any_paused: bool,
+    /// Since when a call waits to become full.
+    pub filling: Option<Instant>,
+    /// When the first message came that a buffering consumer has taken, and how many it has.
+    pub buffered: Option<Instant>,
+    pub buffered_messages: usize,
+    /// When lanes are looked at next that may be slow.
+    pub next_look: Instant,
     pub committer: Committer,
-    /// Lifecycle steps that are called and not answered, in order.
+    /// Lifecycle steps that are called or to be called and not answered, in order.
     pub steps: VecDeque<Step>,
     /// What is left when a call comes back cut is read again later, not now.
     pub stopping: bool,
@@ -48,16 +69,36 @@ pub(super) struct Engine {
     pub stuck: bool,
     /// Partitions whose start offsets came from the plugin outside a rebalance: to be sought.
     pub seeks: Vec<(Slot, i64)>,
-    /// Everything is paused because the lane takes nothing.
+    /// Everything is paused because the lanes take nothing.
     pub held_back: bool,
     /// Partitions came while everything was paused: they are to be paused too.
     pub came_while_held: bool,
     /// The stop's deadline: no wait goes beyond it.
     pub until: Option<Instant>,
     pub events: Vec<HomeEvent>,
+    /// Used again from call to call.
+    pub taken: Vec<Taken>,
 }
 
-/// The life of the plugin's instance.
+/// One lane, as the worker sees it.
+pub(super) struct Lane {
+    /// Calls that have not come back.
+    pub calls: usize,
+    /// Order tags that its next call lets go.
+    pub release_next: Vec<u64>,
+    /// Order tags that its next call holds: a new instance does not know who waits.
+    pub hold_next: Vec<u64>,
+    /// When it last gave a call back: the next one began then.
+    pub last_return: Instant,
+    /// Where it was when it was last seen to move.
+    pub seen: (Progress, Instant),
+    /// What it had not begun was taken back where it is.
+    pub recalled: bool,
+    /// Calls of which it holds messages until it has flushed.
+    pub buffered: Vec<CallNumber>,
+}
+
+/// The life of the plugin's instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plugin {
     /// None, until the supervisor says so.
@@ -70,14 +111,6 @@ pub(super) enum Plugin {
     Up { since: Instant },
 }
 
-/// A lifecycle call on its way.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub name: &'static str,
-    /// The partitions whose start offsets the answer may name.
-    pub assigned: Vec<Slot>,
-}
-
 // === impl Engine ===
 
 impl Engine {
@@ -87,21 +120,43 @@ impl Engine {
         listener: Listener,
         stats: Arc<RouteStats>,
     ) -> Self {
+        let now = Instant::now();
+        let lane = |_| Lane {
+            calls: 0,
+            release_next: Vec::new(),
+            hold_next: Vec::new(),
+            last_return: now,
+            seen: (Progress::default(), now),
+            recalled: false,
+            buffered: Vec::new(),
+        };
         Self {
-            pace: Pace::new(config.batch.max_messages),
-            committer: Committer::new(config.commit.clone(), Instant::now()),
+            pace: if config.fixed_batches {
+                Pace::fixed(config.batch.max_messages)
+            } else {
+                Pace::new(config.batch.max_messages)
+            },
+            rate: config.rate_limit.map(|limit| Rate::new(limit, now)),
+            committer: Committer::new(config.commit.clone(), now),
+            lanes: (0..config.lanes()).map(lane).collect(),
             config,
             listener,
             stats,
             home,
             plugin: Plugin::Down,
             pid: None,
-            partitions: Partitions::default(),
-            calls: VecDeque::new(),
+            partitions: Partitions::new(),
+            calls: HashMap::new(),
+            queues: Queues::default(),
+            pending: Pending::default(),
             outgoing: VecDeque::new(),
-            release_next: Vec::new(),
-            hold_next: Vec::new(),
-            last_return: Instant::now(),
+            in_hand_now: 0,
+            mean_bytes: 0,
+            any_paused: false,
+            filling: None,
+            buffered: None,
+            buffered_messages: 0,
+            next_look: now,
             steps: VecDeque::new(),
             stopping: false,
             stuck: false,
@@ -110,94 +165,12 @@ impl Engine {
             came_while_held: false,
             until: None,
             events: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
     pub(super) fn tell(&self, event: Event) {
         (self.listener)(event);
-    }
-
-    /// Builds the instance.
-    pub(super) fn start_plugin(&mut self) {
-        if self.plugin == Plugin::Down && !self.stopping {
-            self.plugin = Plugin::Starting;
-            self.home.start();
-        }
-    }
-
-    /// The instance stands: it is told where it is before it digests.
-    pub(super) fn greet(&mut self, pid: Option<u32>) {
-        tracing::debug!(route = %self.config.route, pid, "plugin built");
-        self.plugin = Plugin::Greeting;
-        self.steps.clear();
-        self.step("started", LifecycleCall::Started, Vec::new());
-        let slots = self.partitions.assigned_slots();
-        if !slots.is_empty() {
-            self.step_assigned(slots);
-        }
-        self.pid = pid;
-    }
-
-    /// Tells the instance that partitions are its route's.
-    pub(super) fn step_assigned(&mut self, slots: Vec<Slot>) {
-        let partitions = self.describe(&slots);
-        self.step(
-            "assigned",
-            LifecycleCall::Assigned {
-                partitions,
-                ask_start_offsets: true,
-            },
-            slots,
-        );
-    }
-
-    pub(super) fn step(&mut self, name: &'static str, call: LifecycleCall, assigned: Vec<Slot>) {
-        self.home.lifecycle(&call);
-        self.steps.push_back(Step { name, assigned });
-    }
-
-    pub(super) fn describe(&self, slots: &[Slot]) -> Vec<AssignedPartition> {
-        let describe = |slot: &Slot| {
-            let partition = self.partitions.get(*slot);
-            AssignedPartition {
-                topic: partition.topic.to_string(),
-                partition: partition.number,
-                committed: partition.committed,
-            }
-        };
-        slots.iter().map(describe).collect()
-    }
-
-    /// All steps are answered: the instance digests, beginning with what its predecessor had in hand.
-    pub(super) fn welcome(&mut self) {
-        self.plugin = Plugin::Up {
-            since: Instant::now(),
-        };
-        self.last_return = Instant::now();
-        self.tell(Event::PluginUp { pid: self.pid });
-        if !self.seeks.is_empty() {
-            // It starts elsewhere: what its predecessor had in hand waits until the seek has decided about it.
-            self.take_back();
-        }
-        self.release_next.clear();
-        self.hold_next = self
-            .partitions
-            .assigned()
-            .filter(|(_, partition)| partition.parked.is_some())
-            .map(|(slot, _)| u64::from(slot.0))
-            .collect();
-        self.hand_again();
-    }
-
-    /// The instance is gone.
-    pub(super) fn plugin_down(&mut self, cause: DownCause) {
-        let lived = match self.plugin {
-            Plugin::Up { since } => since.elapsed(),
-            _ => Duration::ZERO,
-        };
-        self.plugin = Plugin::Down;
-        self.steps.clear();
-        self.tell(Event::PluginDown { cause, lived });
     }
 
     /// A deadline that the stop's own bounds.
@@ -209,24 +182,43 @@ impl Engine {
         matches!(self.plugin, Plugin::Up { .. })
     }
 
-    /// Messages that a plugin has or is about to get.
+    /// Messages that the plugin has and whose outcome is not known.
     pub(super) fn in_hand(&self) -> usize {
-        self.calls.iter().map(InHand::left).sum()
+        self.calls.values().map(|call| call.open).sum()
+    }
+
+    /// A queue has nothing left: its tag may be digested again wherever it was held.
+    pub(super) fn emptied(&mut self, emptied: Emptied) {
+        if let Some(lane) = emptied.held_by {
+            self.lanes[lane].release_next.push(emptied.tag);
+        }
+        if self.config.is_straight() {
+            self.partitions.get_mut(emptied.slot).queue = super::queues::QueueId::NONE;
+        }
     }
 
     /// Applies what the plugin says until `done` or the deadline. Used where the thread must not go on before (in a
-    /// rebalance, at the stop): it sleeps on the plugin's descriptor alone. Whether it was done in time.
+    /// rebalance, at the stop): it sleeps on the plugin's descriptor alone. Partitions that stay are served meanwhile.
+    /// Whether it was done in time.
     pub(super) fn pump_until(&mut self, deadline: Instant, done: impl Fn(&Self) -> bool) -> bool {
+        /// Waits that end in between, such as a back-off, are seen that late.
+        const LOOK: Duration = Duration::from_millis(20);
         loop {
             self.pump();
             if done(self) {
                 return true;
             }
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 return false;
             }
+            let mut wake = deadline;
+            if !self.config.is_straight() && !self.stopping {
+                self.dispatch(now);
+                wake = wake.min(now + LOOK);
+            }
             // A failed wait only means another turn of a loop that has a deadline.
-            let _ = wait_readable(self.home.wake_fd(), Some(deadline));
+            let _ = wait_readable(self.home.wake_fd(), Some(wake));
         }
     }
 

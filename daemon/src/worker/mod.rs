@@ -13,21 +13,27 @@ use std::{
 };
 
 pub mod assignment;
+mod calls;
 pub mod commit;
 pub mod dispatch;
 mod engine;
+pub mod intake;
+mod lifecycle;
 pub mod offsets;
 pub mod outcomes;
 pub mod pace;
 pub mod partitions;
 pub mod poll;
+pub mod queues;
+pub mod rate;
+mod recall;
 pub mod retry;
 
 use crate::{
     kafka::{ClientProperties, StartOffset},
-    lane::{DownCause, HomeConfig},
+    lane::{DownCause, HomeConfig, Intake},
     os::EventFd,
-    settings::{Batch, ConsumerType, OnError, RouteName},
+    settings::{Batch, ConsumerType, OnError, Order, RateLimit, RouteName},
 };
 
 /// All that a worker needs to know; settings and descriptor joined.
@@ -47,6 +53,22 @@ pub struct WorkerConfig {
     pub commit: CommitPolicy,
     /// Bounds of a call.
     pub batch: Batch,
+    /// What keeps its order.
+    pub order: Order,
+    /// Messages that an async consumer has going at once.
+    pub in_flight: usize,
+    /// The consumer takes messages beyond their call and completes them later.
+    pub asynchronous: bool,
+    /// When a buffering consumer is told to flush; `None` for one that does not buffer.
+    pub flush: Option<FlushPolicy>,
+    /// The digest takes a call's messages at once: they are in hand together.
+    pub takes_batches: bool,
+    /// Calls are as large as the bounds allow, whatever a digest costs.
+    pub fixed_batches: bool,
+    /// Messages digested in a time at most.
+    pub rate_limit: Option<RateLimit>,
+    /// Messages of a partition that are read and not finished, at most.
+    pub queued_max_messages: Option<usize>,
     /// The route's budget in bytes.
     pub memory: usize,
     /// What a failed digest does.
@@ -84,6 +106,15 @@ pub struct CommitPolicy {
     pub retries: u32,
     /// Wait before try n: n times this.
     pub backoff: Duration,
+}
+
+/// When a buffering consumer is told to flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushPolicy {
+    /// So long after the first message that it took.
+    pub max_wait: Duration,
+    /// When it has taken so many.
+    pub max_messages: usize,
 }
 
 /// An end of a partition's log.
@@ -187,6 +218,25 @@ pub(crate) struct Inbox {
 
 /// Where a worker's events go. Called from the worker's thread; must not block.
 pub type Listener = std::sync::Arc<dyn Fn(Event) + Send + Sync>;
+
+// === impl WorkerConfig ===
+
+impl WorkerConfig {
+    /// Messages go straight from what was fetched to the one lane.
+    pub(super) fn is_straight(&self) -> bool {
+        self.home.intake == Intake::Calls
+    }
+
+    /// How many lanes there are.
+    pub(super) fn lanes(&self) -> usize {
+        self.home.construct.lanes.max(1) as usize
+    }
+
+    /// What the consumer digests is done when it has flushed.
+    pub(super) fn buffers(&self) -> bool {
+        self.flush.is_some()
+    }
+}
 
 // === impl WorkerHandle ===
 

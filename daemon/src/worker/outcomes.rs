@@ -1,93 +1,26 @@
-//! What became of the messages of a call: done, failed, passed over, not reached.
+//! What became of the messages of a call: done, failed, passed over, not reached, taken beyond it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use devour_abi::{Failure, FailureKind, LifecycleAnswer, Progress};
+use devour_abi::{Failure, FailureKind, Progress};
 
 use super::{
     Event, RouteStats,
+    calls::{InHand, Item, Standing},
     engine::{Engine, Plugin},
-    retry::{Waiting, backoff},
+    queues::{Body, Queued, Waiting},
+    retry::backoff,
 };
 use crate::{
-    lane::{CallNumber, DownCause, HomeEvent, Slot},
+    lane::{CallNumber, DownCause, HomeEvent, Record, Slot},
     settings::Then,
 };
-
-/// A call that is not over.
-pub(super) struct InHand {
-    pub number: CallNumber,
-    /// First item that a successor of a gone instance has to get.
-    pub from: u32,
-    handed: Instant,
-    items: Vec<Item>,
-    /// Reported failed or not begun: first index and how many.
-    excepted: Vec<(u32, u32)>,
-    /// It came back with a broken instance: only what follows `from` is left of it.
-    returned: bool,
-}
-
-/// One message of a call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
-    pub offset: i64,
-    pub slot: Slot,
-    pub attempt: u32,
-}
 
 /// What a failure leads to.
 enum Decision {
     Retry,
     Skip,
     Stop,
-}
-
-// === impl InHand ===
-
-impl InHand {
-    pub(super) fn new(number: CallNumber, items: Vec<Item>) -> Self {
-        Self {
-            number,
-            from: 0,
-            handed: Instant::now(),
-            items,
-            excepted: Vec::new(),
-            returned: false,
-        }
-    }
-
-    /// The plugin has given it back (or is gone with it).
-    pub(super) fn is_over(&self) -> bool {
-        self.returned
-    }
-
-    /// Messages that are not known to be done.
-    pub(super) fn left(&self) -> usize {
-        self.items.len() - self.from as usize
-    }
-
-    /// Drops what lies before `from`: the successor counts from there.
-    pub(super) fn forget_done(&mut self) {
-        self.items.drain(..self.from as usize);
-        self.from = 0;
-        self.excepted.clear();
-        self.returned = false;
-        self.handed = Instant::now();
-    }
-
-    fn is_excepted(&self, index: u32) -> bool {
-        self.excepted
-            .iter()
-            .any(|(first, count)| (*first..first + count).contains(&index))
-    }
-
-    /// The messages from `first` on that are still the plugin's, with their index.
-    fn rest(&self, first: u32) -> Vec<(u32, Item)> {
-        (first..self.items.len() as u32)
-            .filter(|index| !self.is_excepted(*index))
-            .map(|index| (index, self.items[index as usize]))
-            .collect()
-    }
 }
 
 // === impl Engine ===
@@ -97,93 +30,217 @@ impl Engine {
     pub(super) fn apply(&mut self, event: HomeEvent) {
         match event {
             HomeEvent::Up { pid } => self.greet(pid),
-            HomeEvent::Failed { call, index, failure } => self.failed(call, index, &failure),
+            HomeEvent::Failed { call, index, failure } => self.failed(call, index as usize, &failure),
             HomeEvent::NotBegun { call, first, count } => self.not_begun(call, first, count),
+            HomeEvent::Taken { call, first, count } => self.taken_beyond(call, first, count),
+            HomeEvent::Completed { call, index } => self.completed(call, index as usize),
             HomeEvent::Returned {
                 call,
                 finished,
                 broken,
-            } => self.returned(call, finished, broken),
-            HomeEvent::Lifecycle(answer) => self.answered(answer),
+            } => self.returned(call, finished as usize, broken.as_ref()),
+            HomeEvent::Lifecycle { lane, answer } => self.answered(lane, answer),
             HomeEvent::Stuck(why) => {
                 self.stuck = true;
                 self.tell(Event::PluginStuck(why));
             }
-            HomeEvent::Down { cause, progress } => self.down(cause, progress),
+            HomeEvent::Down {
+                cause,
+                progress,
+                missed,
+            } => self.down(cause, &progress, missed),
         }
     }
 
-    fn position(&self, call: CallNumber) -> Option<usize> {
-        let at = self.calls.iter().position(|in_hand| in_hand.number == call);
-        if at.is_none() {
+    /// Takes a call out of those in hand, to be put back with [`Engine::keep_if_open`].
+    fn take_call(&mut self, number: CallNumber) -> Option<InHand> {
+        let call = self.calls.remove(&number);
+        if call.is_none() {
             // The home checks that a plugin speaks of calls that it has; a bug of ours must not stay silent.
-            tracing::error!(route = %self.config.route, call, "an outcome of a call that is not in hand");
+            tracing::error!(route = %self.config.route, call = number, "an outcome of a call that is not in hand");
         }
-        at
+        call
     }
 
-    fn failed(&mut self, call: CallNumber, index: u32, failure: &Failure) {
-        let Some(at) = self.position(call) else { return };
-        let Some(item) = self.calls[at].items.get(index as usize).copied() else {
+    /// A call that came back and has nothing open is over: its bytes may be used again.
+    pub(super) fn keep_if_open(&mut self, call: InHand) {
+        if call.returned && call.open == 0 {
+            self.home.finish(call.number);
+        } else {
+            self.calls.insert(call.number, call);
+        }
+    }
+
+    /// A message that was settled is not in hand any more.
+    pub(super) fn out_of_hand(&mut self, item: Item) {
+        let partition = self.partitions.get_mut(item.slot);
+        partition.in_hand = partition.in_hand.saturating_sub(1);
+        let queue = if item.queue == super::queues::QueueId::NONE {
+            partition.queue
+        } else {
+            item.queue
+        };
+        let gone = partition.in_hand == 0 && !partition.assigned;
+        self.in_hand_now = self.in_hand_now.saturating_sub(1);
+        if queue != super::queues::QueueId::NONE
+            && let Some(emptied) = self.queues.let_go(queue)
+        {
+            self.emptied(emptied);
+        }
+        if gone {
+            self.forget_slot(item.slot);
+        }
+    }
+
+    /// A settled message is digested, or passed over for good.
+    #[inline]
+    pub(super) fn done(&mut self, item: Item) {
+        self.partitions.get_mut(item.slot).tracker.finish(item.offset);
+        self.free(item);
+        self.out_of_hand(item);
+    }
+
+    /// Its place in the stock may be used again.
+    fn free(&mut self, item: Item) {
+        if let Some(kept) = item.kept
+            && let Some(stock) = self.home.stock()
+        {
+            stock.free(kept);
+        }
+    }
+
+    fn tag_of(&self, item: &Item) -> u64 {
+        if item.queue == super::queues::QueueId::NONE {
+            u64::from(item.slot.0)
+        } else {
+            self.queues.tag(item.queue)
+        }
+    }
+
+    /// What stands in a queue that is made now is in hand already, where messages go straight to the lane.
+    fn in_hand_of(&self, slot: Slot) -> u32 {
+        if self.config.is_straight() {
+            self.partitions.get(slot).in_hand
+        } else {
+            0
+        }
+    }
+
+    fn note_queue(&mut self, tag: u64, slot: Slot) {
+        if self.config.is_straight()
+            && let Some(queue) = self.queues.find(tag)
+        {
+            self.partitions.get_mut(slot).queue = queue;
+        }
+    }
+
+    // === failures ===
+
+    fn failed(&mut self, number: CallNumber, index: usize, failure: &Failure) {
+        let Some(mut call) = self.take_call(number) else {
             return;
         };
-        self.calls[at].excepted.push((index, 1));
-        RouteStats::add(&self.stats.failed, 1);
-        self.take_failure(call, index, item, failure);
+        // What was taken beyond its call is with nobody's tags: the daemon alone keeps its order.
+        let was_taken = call
+            .items
+            .get(index)
+            .is_some_and(|item| item.standing == Standing::Taken);
+        let holder = (!was_taken && !self.config.asynchronous).then_some(call.lane);
+        if let Some(item) = call.settle(index) {
+            RouteStats::add(&self.stats.failed, 1);
+            self.take_failure(number, index, item, failure, holder);
+        }
+        self.keep_if_open(call);
     }
 
-    /// Decides about a failed message. Its place in the call stays valid until the call is finished.
-    fn take_failure(&mut self, call: CallNumber, index: u32, item: Item, failure: &Failure) {
-        let decision = self.decide(item, failure);
-        let lets_go = self.lets_go(failure);
-        let partition = self.partitions.get_mut(item.slot);
+    /// Decides about a failed message, which was settled. `holder`: the lane that holds its tag because of it.
+    fn take_failure(
+        &mut self,
+        call: CallNumber,
+        index: usize,
+        item: Item,
+        failure: &Failure,
+        holder: Option<usize>,
+    ) {
+        let partition = self.partitions.get(item.slot);
         if !partition.assigned {
+            self.free(item);
+            self.out_of_hand(item);
             return;
         }
-        let route = &self.config.route;
-        let (topic, number, offset) = (&*partition.topic, partition.number, item.offset);
+        let decision = self.decide(item, failure);
+        let route = self.config.route.clone();
+        let (topic, number, offset) = (
+            std::sync::Arc::clone(&partition.topic),
+            partition.number,
+            item.offset,
+        );
+        let topic = &*topic;
         let (kind, error, attempt) = (failure.kind.name(), failure.message.as_str(), item.attempt);
         match decision {
             Decision::Retry => {
-                let asked =
-                    (failure.delay_ms > 0).then(|| std::time::Duration::from_millis(failure.delay_ms));
+                let asked = (failure.delay_ms > 0).then(|| Duration::from_millis(failure.delay_ms));
                 let chance = chance(item);
                 let wait = asked.unwrap_or_else(|| backoff(&self.config.on_error.backoff, attempt, chance));
                 let wait_ms = wait.as_millis() as u64;
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error, wait_ms,
-                    "digest failed; this partition waits and tries again");
-                let mut record = self.home.copy_out(call, index);
-                record.attempt = attempt.saturating_add(1);
-                let parked = self.partitions.park(item.slot, Waiting::Ready);
-                parked.keep(record);
-                parked.wait(Waiting::Until(Instant::now() + wait));
+                    "digest failed; it waits, with what follows in its order, and is tried again");
+                let record = self.copy_of(call, index, item, attempt.saturating_add(1));
+                self.park(item, record, Waiting::Until(Instant::now() + wait), holder);
             }
             Decision::Skip => {
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error,
                     "digest failed; the message is skipped, as `on_error.then: skip` says");
                 RouteStats::add(&self.stats.skipped, 1);
-                partition.tracker.finish(offset);
                 // After a retry the plugin holds what follows: it is to be let go.
-                if !lets_go {
-                    self.partitions
-                        .park(item.slot, Waiting::Ready)
-                        .wait(Waiting::Ready);
+                if let Some(lane) = holder.filter(|_| !self.lets_go(failure)) {
+                    let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
+                    self.queues.hold(tag, item.slot, lane, in_hand);
+                    self.note_queue(tag, item.slot);
                 }
+                self.done(item);
             }
             Decision::Stop => {
                 tracing::error!(%route, topic, partition = number, offset, attempt, kind, error,
-                    "digest failed; this partition stops here, as `on_error.then: stop` says. The others go on. Mend \
-                     the plugin or the message, then change the route and reload, or restart the daemon");
-                let mut record = self.home.copy_out(call, index);
-                record.attempt = attempt.saturating_add(1);
-                let parked = self.partitions.park(item.slot, Waiting::Ready);
-                parked.keep(record);
-                parked.wait(Waiting::Stopped {
-                    offset,
-                    error: error.to_owned(),
-                });
+                    "digest failed; what follows it in its order stops here, as `on_error.then: stop` says. The others \
+                     go on. Mend the plugin or the message, then `devourd resume` or `devourd skip` it");
+                let record = self.copy_of(call, index, item, attempt.saturating_add(1));
+                let error = error.to_owned();
+                self.park(item, record, Waiting::Stopped { offset, error }, holder);
             }
         }
+    }
+
+    fn copy_of(&mut self, call: CallNumber, index: usize, item: Item, attempt: u32) -> Record {
+        let mut record = match (item.kept, self.home.stock()) {
+            (Some(kept), Some(stock)) => stock.copy_out(kept),
+            _ => self.home.copy_out(call, index as u32),
+        };
+        record.attempt = attempt;
+        record
+    }
+
+    /// The message waits, and with it all that follows in its order: in copies, so that others have the room.
+    fn park(&mut self, item: Item, record: Record, waiting: Waiting, holder: Option<usize>) {
+        let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
+        self.queues.wait(tag, item.slot, waiting, holder, in_hand);
+        self.note_queue(tag, item.slot);
+        self.queues
+            .put_back(tag, item.slot, in_hand, Queued::of_record(record));
+        self.move_out(tag);
+        self.free(item);
+        self.out_of_hand(item);
+    }
+
+    /// What a waiting tag has in the stock is copied out.
+    fn move_out(&mut self, tag: u64) {
+        let Some(stock) = self.home.stock() else { return };
+        self.queues.move_out(tag, |kept, attempt| {
+            let mut record = stock.copy_out(kept);
+            record.attempt = attempt;
+            stock.free(kept);
+            record
+        });
     }
 
     fn decide(&self, item: Item, failure: &Failure) -> Decision {
@@ -206,237 +263,329 @@ impl Engine {
             && self.config.on_error.then == Then::Skip
     }
 
-    fn not_begun(&mut self, call: CallNumber, first: u32, count: u32) {
-        let Some(at) = self.position(call) else { return };
-        self.calls[at].excepted.push((first, count));
-        for index in first..first.saturating_add(count) {
-            let Some(item) = self.calls[at].items.get(index as usize).copied() else {
-                return;
-            };
-            self.put_back(call, index, item);
-        }
-    }
+    // === what was not begun ===
 
-    /// A message that was not digested waits in its partition's queue again.
-    fn put_back(&mut self, call: CallNumber, index: u32, item: Item) {
-        if self.partitions.get(item.slot).assigned {
-            let mut record = self.home.copy_out(call, index);
-            record.attempt = item.attempt;
-            self.partitions.park(item.slot, Waiting::Ready).keep(record);
-        }
-    }
-
-    fn returned(&mut self, number: CallNumber, finished: u32, broken: Option<Failure>) {
-        let Some(at) = self.position(number) else { return };
-        let now = Instant::now();
-        let began = self.calls[at].handed.max(self.last_return);
-        self.last_return = now;
-        self.pace
-            .measured(finished as usize, now.saturating_duration_since(began));
-        self.finish_below(at, finished);
-        if let Some(failure) = broken {
-            self.returned_broken(at, number, finished, &failure);
+    fn not_begun(&mut self, number: CallNumber, first: u32, count: u32) {
+        let Some(mut call) = self.take_call(number) else {
             return;
+        };
+        // The last first: each then stands before all that were put back.
+        for index in (first..first.saturating_add(count)).rev() {
+            self.put_back(&mut call, index as usize);
         }
-        // Cut: what was not reached is tried again, unless the route is going.
-        if !self.stopping {
-            for (index, item) in self.calls[at].rest(finished) {
-                self.put_back(number, index, item);
-                // What is ready to go out behind it must not overtake it.
-                let tag = u64::from(item.slot.0);
-                if !self.hold_next.contains(&tag) {
-                    self.hold_next.push(tag);
+        self.keep_if_open(call);
+    }
+
+    /// A message that was not digested waits in its queue again.
+    pub(super) fn put_back(&mut self, call: &mut InHand, index: usize) {
+        let Some(item) = call.settle(index) else { return };
+        let partition = self.partitions.get(item.slot);
+        if partition.assigned && !partition.going {
+            let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
+            let waits = self.queues.waiting(tag).is_some();
+            let queued = match item.kept.filter(|_| !waits) {
+                Some(kept) => {
+                    let body = Body::Kept(kept);
+                    let bytes = self.body_bytes(&body) as u32;
+                    Queued::again(item.offset, item.attempt, bytes, body)
                 }
+                None => {
+                    let record = self.copy_of(call.number, index, item, item.attempt);
+                    self.free(item);
+                    Queued::of_record(record)
+                }
+            };
+            if let Some(double) = self.queues.put_back(tag, item.slot, in_hand, queued) {
+                self.drop_body(double);
             }
+            self.note_queue(tag, item.slot);
+        } else {
+            self.free(item);
         }
-        self.end_call(at);
+        self.out_of_hand(item);
     }
 
-    /// The instance is broken: the message that broke it has failed, what follows it goes to the next instance.
-    fn returned_broken(&mut self, at: usize, number: CallNumber, finished: u32, failure: &Failure) {
-        let mut from = finished;
-        if let Some(item) = self.calls[at].items.get(finished as usize).copied() {
-            if !self.calls[at].is_excepted(finished) {
-                RouteStats::add(&self.stats.failed, 1);
-                self.take_failure(number, finished, item, failure);
-            }
-            from += 1;
+    /// A message that was taken for a call, and the call was not made, waits in its queue again.
+    pub(super) fn return_to_queue(&mut self, tag: u64, slot: Slot, queued: Queued) {
+        if let Some(double) = self.queues.put_back(tag, slot, 0, queued) {
+            self.drop_body(double);
         }
-        self.drop_items(at, from);
-        let call = &mut self.calls[at];
-        call.from = from;
-        call.returned = true;
-        self.home.end(DownCause::Broken(failure.clone()));
     }
 
-    /// Marks the messages below `end` done, but for those that were reported otherwise.
-    fn finish_below(&mut self, at: usize, end: u32) {
-        let call = &self.calls[at];
-        let end = (end as usize).min(call.items.len());
-        let start = call.from as usize;
-        if start >= end {
+    pub(super) fn drop_body(&mut self, queued: Queued) {
+        if let Body::Kept(kept) = queued.body
+            && let Some(stock) = self.home.stock()
+        {
+            stock.free(kept);
+        }
+    }
+
+    // === what was taken beyond its call ===
+
+    fn taken_beyond(&mut self, number: CallNumber, first: u32, count: u32) {
+        let Some(call) = self.calls.get_mut(&number) else {
             return;
+        };
+        let end = (first.saturating_add(count) as usize).min(call.items.len());
+        for item in &mut call.items[(first as usize).min(end)..end] {
+            if item.standing == Standing::Out {
+                item.standing = Standing::Taken;
+            }
         }
-        let plain = call.excepted.is_empty();
-        let mut done = 0;
-        for (index, item) in (start as u32..).zip(&call.items[start..end]) {
-            if plain || !call.is_excepted(index) {
-                self.partitions.get_mut(item.slot).tracker.finish(item.offset);
+    }
+
+    fn completed(&mut self, number: CallNumber, index: usize) {
+        let Some(mut call) = self.take_call(number) else {
+            return;
+        };
+        if let Some(item) = call.settle(index) {
+            RouteStats::add(&self.stats.digested, 1);
+            self.done(item);
+        }
+        self.keep_if_open(call);
+    }
+
+    // === calls that came back ===
+
+    fn returned(&mut self, number: CallNumber, finished: usize, broken: Option<&Failure>) {
+        let Some(mut call) = self.take_call(number) else {
+            return;
+        };
+        let now = Instant::now();
+        let lane = &mut self.lanes[call.lane];
+        let began = call.handed.max(lane.last_return);
+        lane.last_return = now;
+        lane.calls = lane.calls.saturating_sub(1);
+        lane.recalled = false;
+        self.pace.measured(finished, now.saturating_duration_since(began));
+        call.returned = true;
+        let finished = finished.min(call.items.len());
+        self.finish_below(&mut call, finished, now);
+        match broken {
+            Some(failure) => self.returned_broken(&mut call, finished, failure),
+            None => self.returned_cut(&mut call, finished),
+        }
+        if self.config.is_straight() && broken.is_some() && call.open > 0 {
+            // Its rest goes to the next instance as it lies.
+            self.calls.insert(number, call);
+        } else {
+            self.keep_if_open(call);
+        }
+    }
+
+    /// Marks the messages below `end` done, but for those whose outcome is another.
+    fn finish_below(&mut self, call: &mut InHand, end: usize, now: Instant) {
+        let (mut done, mut buffered) = (0, 0);
+        for index in call.from..end {
+            if call.items[index].standing != Standing::Out {
+                continue;
+            }
+            if self.config.buffers() {
+                call.items[index].standing = Standing::Buffered;
+                buffered += 1;
+            } else if let Some(item) = call.settle(index) {
+                self.done(item);
                 done += 1;
             }
         }
-        RouteStats::add(&self.stats.digested, done);
+        call.from = call.from.max(end);
+        if buffered > 0 {
+            self.lanes[call.lane].buffered.push(call.number);
+            self.note_buffered(buffered, now);
+        }
+        RouteStats::add(&self.stats.digested, done + buffered);
     }
 
-    /// Nobody has in hand what is left of the calls: it waits in its partitions' queues, or is read again after a stop.
+    /// The instance is broken: the message that broke it has failed, what follows it goes to the next instance.
+    fn returned_broken(&mut self, call: &mut InHand, finished: usize, failure: &Failure) {
+        let in_hand = call
+            .items
+            .get(finished)
+            .is_some_and(|item| item.standing == Standing::Out);
+        if in_hand && let Some(item) = call.settle(finished) {
+            RouteStats::add(&self.stats.failed, 1);
+            self.take_failure(call.number, finished, item, failure, None);
+        }
+        call.from = call.from.max((finished + 1).min(call.items.len()));
+        self.home.end(DownCause::Broken(failure.clone()));
+    }
+
+    /// What a call did not reach is tried again, unless the route is going.
+    fn returned_cut(&mut self, call: &mut InHand, finished: usize) {
+        let straight = self.config.is_straight();
+        for index in (finished..call.items.len()).rev() {
+            if call.items[index].standing != Standing::Out {
+                continue;
+            }
+            if self.stopping {
+                if let Some(item) = call.settle(index) {
+                    self.free(item);
+                    self.out_of_hand(item);
+                }
+                continue;
+            }
+            let slot = call.items[index].slot;
+            self.put_back(call, index);
+            if straight {
+                self.hold_straight(slot);
+            }
+        }
+    }
+
+    /// What is ready to go out straight behind a message that waits again must not overtake it.
+    pub(super) fn hold_straight(&mut self, slot: Slot) {
+        let (tag, in_hand) = (u64::from(slot.0), self.in_hand_of(slot));
+        if self.queues.find(tag).is_none() || self.lanes[0].hold_next.contains(&tag) {
+            return;
+        }
+        self.lanes[0].hold_next.push(tag);
+        self.queues.hold(tag, slot, 0, in_hand);
+    }
+
+    /// Nobody has in hand what is left of the calls: it waits in its queue, or is read again after a stop.
     pub(super) fn take_back(&mut self) {
-        while !self.calls.is_empty() {
-            let (number, from) = (self.calls[0].number, self.calls[0].from);
-            if !self.stopping {
-                for (index, item) in self.calls[0].rest(from) {
-                    self.put_back(number, index, item);
+        let mut numbers: Vec<CallNumber> = self.calls.keys().copied().collect();
+        // The last first, as within a call.
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        for number in numbers {
+            let Some(mut call) = self.calls.remove(&number) else {
+                continue;
+            };
+            call.returned = true;
+            for index in (0..call.items.len()).rev() {
+                if self.stopping {
+                    if let Some(item) = call.settle(index) {
+                        self.free(item);
+                        self.out_of_hand(item);
+                    }
+                } else {
+                    self.put_back(&mut call, index);
                 }
             }
-            self.end_call(0);
+            self.keep_if_open(call);
         }
     }
 
     /// What the plugin is at, for who waits for it.
     pub(super) fn blocked_by(&self) -> String {
-        let progress = self.home.progress();
-        let call = self.calls.iter().find(|call| call.number == progress.call);
-        let item = call.and_then(|call| call.items.get(progress.index as usize));
-        match item {
-            Some(item) => format!(
-                "the digest of {} at offset {}, at work for {:.1} s",
-                self.partitions.get(item.slot).name(),
-                item.offset,
-                self.last_return.elapsed().as_secs_f64()
-            ),
-            None => match self.steps.front() {
-                Some(step) => format!("its `{}`", step.name),
-                None => format!("{} messages in {} calls", self.in_hand(), self.calls.len()),
-            },
-        }
-    }
-
-    /// A call is over: its partitions have fewer messages in hand, its bytes may be used again.
-    fn end_call(&mut self, at: usize) {
-        let all = self.calls[at].items.len() as u32;
-        self.drop_items(at, all);
-        if let Some(call) = self.calls.remove(at) {
-            self.home.finish(call.number);
-        }
-    }
-
-    /// The items from `from` on to `to` are not in hand any more. What waited for them may go on.
-    fn drop_items(&mut self, at: usize, to: u32) {
-        let call = &self.calls[at];
-        let mut last = None;
-        for item in &call.items[call.from as usize..to as usize] {
-            let partition = self.partitions.get_mut(item.slot);
-            partition.in_hand -= 1;
-            // What was handed out of the waiting queue is over, and nothing of it failed: the rest may follow.
-            if last != Some(item.slot) {
-                last = Some(item.slot);
-                if let Some(parked) = &mut partition.parked
-                    && *parked.waiting() == Waiting::InHand
-                {
-                    parked.wait(Waiting::Ready);
-                }
+        let mut texts: Vec<String> = Vec::new();
+        for (lane, state) in self.lanes.iter().enumerate() {
+            let progress = self.home.progress(lane);
+            let call = self.calls.get(&progress.call).filter(|call| !call.returned);
+            if let Some(item) = call.and_then(|call| call.items.get(progress.index as usize)) {
+                texts.push(format!(
+                    "the digest of {} at offset {}, at work for {:.1} s",
+                    self.partitions.get(item.slot).name(),
+                    item.offset,
+                    state.last_return.elapsed().as_secs_f64()
+                ));
             }
         }
-    }
-
-    fn answered(&mut self, answer: Result<LifecycleAnswer, Failure>) {
-        let Some(step) = self.steps.pop_front() else {
-            return;
-        };
-        match answer {
-            Ok(answer) => {
-                for start in &answer.start_offsets {
-                    let named = |slot: &&Slot| {
-                        let partition = self.partitions.get(**slot);
-                        *partition.topic == *start.topic && partition.number == start.partition
-                    };
-                    if let Some(slot) = step.assigned.iter().find(named) {
-                        self.seeks.push((*slot, start.offset));
-                    }
-                }
-                if self.plugin == Plugin::Greeting && self.steps.is_empty() {
-                    self.welcome();
-                }
-            }
-            Err(failure) => {
-                tracing::error!(route = %self.config.route, call = step.name, error = failure.message.as_str(),
-                    "the plugin's lifecycle call failed");
-                self.home.end(DownCause::Broken(failure));
+        let taken = self
+            .calls
+            .values()
+            .flat_map(|call| &call.items)
+            .filter(|item| matches!(item.standing, Standing::Taken | Standing::Buffered));
+        if let Some(first) = taken.clone().min_by_key(|item| (item.slot, item.offset)) {
+            let (name, offset) = (self.partitions.get(first.slot).name(), first.offset);
+            let count = taken.count();
+            texts.push(format!(
+                "{count} messages that it has taken, the first {name} at offset {offset}"
+            ));
+        }
+        if texts.is_empty() {
+            match self.steps.front() {
+                Some(step) => texts.push(format!("its `{}`", step.name)),
+                None => texts.push(format!(
+                    "{} messages in {} calls",
+                    self.in_hand(),
+                    self.calls.len()
+                )),
             }
         }
+        texts.truncate(8);
+        texts.join("; ")
     }
 
-    /// The plugin is gone and its last word is applied: what the cell says is done is done, the rest stays in hand
+    // === the plugin's end ===
+
+    /// The plugin is gone and its last word is applied: what the cells say is done is done, the rest stays in hand
     /// for its successor. The message that missed its deadline has failed.
-    fn down(&mut self, cause: DownCause, progress: Progress) {
-        self.finish_to(progress);
-        if let DownCause::Deadline(error) = &cause
-            && let Some(at) = self
-                .calls
-                .iter()
-                .position(|call| call.number == progress.call && !call.returned)
+    fn down(&mut self, cause: DownCause, progress: &[Progress], missed: Option<Progress>) {
+        for (lane, progress) in progress.iter().enumerate() {
+            self.finish_to(lane, *progress);
+        }
+        if let (DownCause::Deadline(error), Some(missed)) = (&cause, missed)
+            && let Some(mut call) = self.calls.remove(&missed.call)
         {
-            let (number, from) = (self.calls[at].number, self.calls[at].from);
-            if let Some(item) = self.calls[at].items.get(from as usize).copied()
-                && !self.calls[at].is_excepted(from)
+            let index = missed.index as usize;
+            let failure = Failure::new(FailureKind::RETRY, error.clone());
+            if call
+                .items
+                .get(index)
+                .is_some_and(|item| item.standing != Standing::Buffered)
+                && let Some(item) = call.settle(index)
             {
                 RouteStats::add(&self.stats.failed, 1);
-                self.take_failure(
-                    number,
-                    from,
-                    item,
-                    &Failure::new(FailureKind::RETRY, error.clone()),
-                );
-                self.drop_items(at, from + 1);
-                self.calls[at].from = from + 1;
+                self.take_failure(call.number, index, item, &failure, None);
+                call.from = call.from.max(index + 1);
             }
+            self.calls.insert(call.number, call);
         }
-        if std::mem::take(&mut self.stuck) {
-            // Its partitions were given up meanwhile: nothing of theirs goes to the next instance.
+        // What waits in the stock is handed to whichever lane comes first; what went straight, in its calls.
+        if std::mem::take(&mut self.stuck) || !self.config.is_straight() {
             self.take_back();
         }
         self.plugin_down(cause);
     }
 
-    /// Takes what a plugin that still lives has finished of its call. The cell is read first: a failure is told before
+    /// Takes what a plugin that still lives has finished of its calls. The cells are read first: a failure is told before
     /// the cell moves on, so what is told by then is known when the cell is applied.
     pub(super) fn take_progress(&mut self) {
-        let progress = self.home.progress();
+        let progress: Vec<Progress> = (0..self.lanes.len())
+            .map(|lane| self.home.progress(lane))
+            .collect();
         self.pump();
-        self.finish_to(progress);
+        for (lane, progress) in progress.into_iter().enumerate() {
+            self.finish_to(lane, progress);
+        }
     }
 
-    fn finish_to(&mut self, progress: Progress) {
-        for at in 0..self.calls.len() {
-            let call = &self.calls[at];
-            if call.returned || call.number > progress.call {
+    /// A cell says nothing of what is taken or buffered: only what was told is known.
+    fn finish_to(&mut self, lane: usize, progress: Progress) {
+        if self.config.asynchronous || self.config.buffers() {
+            return;
+        }
+        let passed = |call: &&InHand| call.lane == lane && !call.returned && call.number <= progress.call;
+        let numbers: Vec<CallNumber> = self
+            .calls
+            .values()
+            .filter(passed)
+            .map(|call| call.number)
+            .collect();
+        for number in numbers {
+            let Some(mut call) = self.calls.remove(&number) else {
                 continue;
-            }
-            let end = call.items.len() as u32;
-            let reached = if call.number == progress.call {
-                progress.index
+            };
+            let end = call.items.len();
+            let reached = if number == progress.call {
+                (progress.index as usize).min(end)
             } else {
                 end
             };
-            let reached = reached.clamp(call.from, end);
-            self.finish_below(at, reached);
-            self.drop_items(at, reached);
-            self.calls[at].from = reached;
+            self.finish_below(&mut call, reached, Instant::now());
+            self.calls.insert(number, call);
         }
     }
 
     /// The listener's word for how many partitions there are.
     pub(super) fn tell_assignment(&self) {
         self.tell(Event::Assigned(self.partitions.assigned().count()));
+    }
+
+    /// Whether the plugin holds nothing that is not settled, as far as it can be waited for.
+    pub(super) fn has_given_back(&self) -> bool {
+        self.calls.is_empty() || self.plugin == Plugin::Down
     }
 }
 

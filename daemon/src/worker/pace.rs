@@ -11,6 +11,7 @@ const AIM: Duration = Duration::from_millis(5);
 pub struct Pace {
     max: usize,
     next: usize,
+    fixed: bool,
 }
 
 // === impl Pace ===
@@ -22,6 +23,17 @@ impl Pace {
         Self {
             max,
             next: max.min(16),
+            fixed: false,
+        }
+    }
+
+    /// Calls of `max` messages whatever they cost: the digest takes them all at once, and many may cost what one does.
+    #[must_use]
+    pub fn fixed(max: usize) -> Self {
+        Self {
+            max,
+            next: max,
+            fixed: true,
         }
     }
 
@@ -33,7 +45,7 @@ impl Pace {
 
     /// A call digested `messages` in `took`.
     pub fn measured(&mut self, messages: usize, took: Duration) {
-        if messages == 0 {
+        if messages == 0 || self.fixed {
             return;
         }
         let each = took.as_nanos().max(1) / messages as u128;

@@ -4,10 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    offsets::Tracker,
-    retry::{Parked, Waiting},
-};
+use super::{offsets::Tracker, queues::QueueId};
 use crate::{kafka::TopicPartition, lane::Slot};
 
 /// One partition in one assignment.
@@ -21,12 +18,14 @@ pub struct Partition {
     pub tracker: Tracker,
     /// What the group has for it, as far as we know.
     pub committed: Option<i64>,
-    /// Messages in calls that are not over.
-    pub in_hand: usize,
-    /// It waits: messages that come are copied and queue here.
-    pub parked: Option<Parked>,
+    /// Messages that are with the plugin.
+    pub in_hand: u32,
+    /// Its queue, where messages go straight to the lane and this partition waits.
+    pub queue: QueueId,
     /// Not fetched, because too much of it waits here.
     pub paused: bool,
+    /// About to be given up: nothing of it is handed out any more.
+    pub going: bool,
     /// Ours; false once it was revoked.
     pub assigned: bool,
     /// Leader epochs, each from the offset on at which it was first seen, ascending.
@@ -34,17 +33,33 @@ pub struct Partition {
 }
 
 /// All partitions that a worker has ever had, and which are assigned now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Partitions {
-    slots: Vec<Partition>,
+    /// `None`: given up, with nothing left in hand.
+    slots: Vec<Option<Box<Partition>>>,
     by_name: HashMap<(Arc<str>, i32), Slot>,
-    /// Some partition waits or is paused: without it nobody looks at each of them.
-    waiting: bool,
+    /// What stands for those that are gone.
+    gone: Box<Partition>,
 }
 
 // === impl Partition ===
 
 impl Partition {
+    fn new(topic: &Arc<str>, number: i32, committed: Option<i64>, position: Option<i64>) -> Self {
+        Self {
+            topic: Arc::clone(topic),
+            number,
+            tracker: Tracker::new(position),
+            committed,
+            in_hand: 0,
+            queue: QueueId::NONE,
+            paused: false,
+            going: false,
+            assigned: true,
+            epochs: Vec::new(),
+        }
+    }
+
     /// Notes the leader epoch of a message, which travels with the commit so that a truncated log is noticed.
     pub fn note_epoch(&mut self, offset: i64, epoch: i32) {
         if epoch >= 0 && self.epochs.last().is_none_or(|(_, last)| *last != epoch) {
@@ -82,6 +97,18 @@ impl Partition {
 // === impl Partitions ===
 
 impl Partitions {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut gone = Partition::new(&Arc::from(""), -1, None, None);
+        gone.assigned = false;
+        Self {
+            slots: Vec::new(),
+            by_name: HashMap::new(),
+            gone: Box::new(gone),
+        }
+    }
+
     /// A partition is ours from now on.
     pub fn assign(
         &mut self,
@@ -93,26 +120,16 @@ impl Partitions {
         let slot = Slot(
             u32::try_from(self.slots.len()).expect("fewer than 2^32 assignments in the life of a client"),
         );
-        self.slots.push(Partition {
-            topic: Arc::clone(topic),
-            number,
-            tracker: Tracker::new(position),
-            committed,
-            in_hand: 0,
-            parked: None,
-            paused: false,
-            assigned: true,
-            epochs: Vec::new(),
-        });
+        let partition = Partition::new(topic, number, committed, position);
+        self.slots.push(Some(Box::new(partition)));
         self.by_name.insert((Arc::clone(topic), number), slot);
         slot
     }
 
     /// A partition is not ours any more.
     pub fn revoke(&mut self, slot: Slot) {
-        let partition = &mut self.slots[slot.0 as usize];
+        let partition = self.get_mut(slot);
         partition.assigned = false;
-        partition.parked = None;
         // The slot stays, so that late outcomes find it; what it knew does not.
         partition.tracker = Tracker::new(None);
         partition.epochs = Vec::new();
@@ -131,13 +148,31 @@ impl Partitions {
 
     /// One partition.
     #[must_use]
+    #[inline]
     pub fn get(&self, slot: Slot) -> &Partition {
-        &self.slots[slot.0 as usize]
+        let found = self.slots.get(slot.0 as usize).and_then(Option::as_deref);
+        found.unwrap_or(&self.gone)
     }
 
     /// One partition, to change.
+    #[inline]
     pub fn get_mut(&mut self, slot: Slot) -> &mut Partition {
-        &mut self.slots[slot.0 as usize]
+        match self.slots.get_mut(slot.0 as usize) {
+            Some(Some(partition)) => partition,
+            _ => &mut self.gone,
+        }
+    }
+
+    /// Forgets a slot that was given up and has nothing in hand any more. Whether it did.
+    pub fn forget(&mut self, slot: Slot) -> bool {
+        let over = |partition: &Partition| !partition.assigned && partition.in_hand == 0;
+        match self.slots.get_mut(slot.0 as usize) {
+            Some(found) if found.as_deref().is_some_and(over) => {
+                *found = None;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The assigned ones.
@@ -162,38 +197,11 @@ impl Partitions {
             .map(|partition| TopicPartition::new(Arc::clone(&partition.topic), partition.number))
             .collect()
     }
+}
 
-    /// The queue of a partition that waits, made now if it did not.
-    pub fn park(&mut self, slot: Slot, state: Waiting) -> &mut Parked {
-        self.waiting = true;
-        self.get_mut(slot)
-            .parked
-            .get_or_insert_with(|| Parked::new(state))
-    }
-
-    /// The assigned partitions that wait or are paused; usually none, and then this costs nothing.
-    pub fn waiting(&mut self) -> Vec<Slot> {
-        if !self.waiting {
-            return Vec::new();
-        }
-        let waits = |partition: &Partition| partition.parked.is_some() || partition.paused;
-        let mut slots: Vec<Slot> = self
-            .assigned()
-            .filter(|(_, partition)| waits(partition))
-            .map(|(slot, _)| slot)
-            .collect();
-        slots.sort_unstable();
-        self.waiting = !slots.is_empty();
-        slots
-    }
-
-    /// Bytes that wait in all parked queues.
-    #[must_use]
-    pub fn parked_bytes(&self) -> usize {
-        self.assigned()
-            .filter_map(|(_, partition)| partition.parked.as_ref())
-            .map(Parked::bytes)
-            .sum()
+impl Default for Partitions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -119,8 +119,9 @@ impl Loop {
             self.engine.serve_commits(&self.client, now);
             self.discover(now);
             self.mind_stuck();
-            self.engine.hand_out_parked(now);
-            busy |= self.engine.hand_out();
+            self.engine.mind_slow_lanes(now);
+            self.engine.flush_if_due(now);
+            busy |= self.engine.hand_out(now);
             match self.read(now) {
                 Ok(read) => busy |= read,
                 Err(ended) => return Told::Failed(ended),
@@ -168,7 +169,7 @@ impl Loop {
             return Ok(false);
         }
         let patient = now.saturating_duration_since(self.last_read) < self.patience();
-        if !wants && patient && !self.engine.outgoing.is_empty() {
+        if !wants && patient && self.engine.has_unhanded() {
             return Ok(false);
         }
         // While held back a turn that nothing woke still asks now and then: that is the sign of life.
@@ -176,7 +177,7 @@ impl Loop {
             return Ok(false);
         }
         let mut batch = Batch::default();
-        let size = self.engine.pace.size();
+        let size = self.engine.read_size();
         let info = self
             .client
             .batch(size, Duration::ZERO, &mut self.engine, &mut batch)
@@ -189,7 +190,7 @@ impl Loop {
         }
         self.last_message = now;
         self.engine.take_batch(&self.client, batch);
-        self.engine.hand_out();
+        self.engine.hand_out(now);
         Ok(true)
     }
 
@@ -290,13 +291,8 @@ impl Loop {
     fn idle_at(&mut self, now: Instant) -> Option<Instant> {
         let limit = self.engine.config.idle_limit?;
         let engine = &mut self.engine;
-        let parked = engine
-            .partitions
-            .waiting()
-            .iter()
-            .any(|slot| engine.partitions.get(*slot).parked.is_some());
-        let at_work = !engine.calls.is_empty() || !engine.outgoing.is_empty();
-        if parked || at_work || !engine.is_up() || engine.partitions.assigned_slots().is_empty() {
+        let at_work = !engine.calls.is_empty() || engine.has_unhanded() || engine.queues.any();
+        if at_work || !engine.is_up() || engine.partitions.assigned_slots().is_empty() {
             self.last_message = now;
             return None;
         }
@@ -306,19 +302,19 @@ impl Loop {
     /// How long nothing will be due.
     fn sleep(&mut self, now: Instant, idle_at: Option<Instant>) -> Duration {
         let mut next = self.last_read + self.patience();
+        let engine = &mut self.engine;
         // What waits for the lane, or for a plugin that is down, is woken by them.
-        let waiting = if self.engine.is_up() {
-            self.engine.partitions.waiting()
-        } else {
-            Vec::new()
-        };
-        let at_rest = waiting
-            .iter()
-            .map(|slot| self.engine.partitions.get(*slot))
-            .filter(|at| at.in_hand == 0);
-        let parked = at_rest.filter_map(|partition| partition.parked.as_ref()?.due_at());
+        let up = engine.is_up();
+        let parked = up.then(|| engine.queues.next_end()).flatten();
+        let limited = engine.rate.as_ref().filter(|_| up).map(super::rate::Rate::next);
+        let limited = limited.filter(|at| *at > now);
         for at in parked
-            .chain(self.engine.committer.next())
+            .into_iter()
+            .chain(limited)
+            .chain(engine.full_at().filter(|_| up))
+            .chain(engine.flush_at())
+            .chain(engine.look_at())
+            .chain(engine.committer.next())
             .chain(self.discover_at)
             .chain(idle_at)
         {
@@ -329,18 +325,25 @@ impl Loop {
 
     fn dump(&self) {
         let engine = &self.engine;
-        let waiting = engine
-            .partitions
-            .assigned()
-            .filter(|(_, partition)| partition.parked.is_some());
-        let waiting: Vec<String> = waiting
-            .map(|(_, partition)| format!("{} at {:?}", partition.name(), partition.tracker.frontier()))
+        let waiting: Vec<String> = engine
+            .queues
+            .all_waiting()
+            .take(100)
+            .map(|(_, slot, waiting)| {
+                let partition = engine.partitions.get(slot);
+                format!(
+                    "{} at {:?}: {waiting:?}",
+                    partition.name(),
+                    partition.tracker.frontier()
+                )
+            })
             .collect();
         tracing::info!(
             route = %engine.config.route,
             plugin = ?engine.plugin,
             partitions = engine.partitions.assigned().count(),
             in_hand = engine.in_hand(),
+            queued = engine.queues.len(),
             at_work = engine.blocked_by(),
             waiting = waiting.join(", "),
             member = ?self.client.group_member(),
@@ -361,10 +364,10 @@ impl Loop {
         engine.stopping = true;
         engine.home.request_stop();
         engine.outgoing.clear();
-        engine.home.cut();
+        engine.pending.clear();
+        engine.recall_all();
         let up = engine.is_up();
-        let given_back = |engine: &Engine| engine.calls.iter().all(|call| call.is_over()) || !engine.is_up();
-        let in_time = !engine.stuck && engine.pump_until(deadline, given_back);
+        let in_time = !engine.stuck && engine.finish_all(deadline);
         if !in_time {
             engine.take_progress();
         }
@@ -428,7 +431,7 @@ impl Loop {
 
 /// The plugin's last calls, and its end.
 fn end_plugin(engine: &mut Engine) {
-    if !engine.stuck && engine.is_up() && engine.steps.is_empty() && engine.calls.is_empty() {
+    if !engine.stuck && engine.is_up() && engine.steps.is_empty() && engine.has_given_back() {
         engine.step("stopped", devour_abi::LifecycleCall::Stopped, Vec::new());
         let deadline = engine.bounded(Instant::now() + engine.config.lifecycle_timeout);
         engine.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());

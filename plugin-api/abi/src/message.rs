@@ -98,13 +98,19 @@ struct OwnedVtable {
 }
 
 /// The host's side of an owned message: keeps its bytes alive and hears how it ended. Called from any thread.
-pub trait OwnedCompletion: Send + Sync + 'static {
+pub trait OwnedCompletion: Sized + Send + Sync + 'static {
     /// The message.
     fn view(&self) -> MessageView<'_>;
-    /// Its headers, if the consumer asked for them.
-    fn headers(&self) -> &[HeaderView<'_>];
+    /// Its headers, if the consumer asked for them. Asked once.
+    fn headers(&self) -> Vec<HeaderView<'_>>;
     /// Called once: digested (`None`) or failed.
-    fn complete(self: Box<Self>, outcome: Option<Failure>);
+    fn complete(self, outcome: Option<Failure>);
+}
+
+/// What stands behind an owned message: the headers borrow from the completion, and go before it.
+struct Held<C> {
+    headers: Vec<HeaderView<'static>>,
+    completion: C,
 }
 
 // === impl OwnedMessage ===
@@ -112,13 +118,24 @@ pub trait OwnedCompletion: Send + Sync + 'static {
 impl OwnedMessage {
     /// Hands `completion` to the plugin.
     pub fn new<C: OwnedCompletion>(completion: C) -> Self {
-        let boxed = Box::new(completion);
+        let mut boxed = Box::new(Held {
+            headers: Vec::new(),
+            completion,
+        });
         // SAFETY: the view and the headers borrow from the boxed completion, which does not move and lives until
         // `complete` consumes it; this type hands them out only with a lifetime bound to `&self`.
-        let view = unsafe { std::mem::transmute::<MessageView<'_>, MessageView<'static>>(boxed.view()) };
-        // SAFETY: as above.
+        let (view, headers) = unsafe {
+            (
+                std::mem::transmute::<MessageView<'_>, MessageView<'static>>(boxed.completion.view()),
+                std::mem::transmute::<Vec<HeaderView<'_>>, Vec<HeaderView<'static>>>(
+                    boxed.completion.headers(),
+                ),
+            )
+        };
+        boxed.headers = headers;
+        // SAFETY: as above: the vector lives in the same box and is not changed any more.
         let headers = unsafe {
-            std::mem::transmute::<&[HeaderView<'_>], &'static [HeaderView<'static>]>(boxed.headers())
+            std::mem::transmute::<&[HeaderView<'static>], &'static [HeaderView<'static>]>(&boxed.headers)
         };
         Self {
             view,
@@ -167,7 +184,9 @@ unsafe impl Sync for OwnedMessage {}
 fn owned_vtable<C: OwnedCompletion>() -> OwnedVtableRef {
     unsafe extern "C" fn complete<C: OwnedCompletion>(data: *const c_void, outcome: ROption<Failure>) {
         // SAFETY: `data` is the box that `OwnedMessage::new::<C>` leaked, and the caller passes it once.
-        let completion = unsafe { Box::from_raw(data.cast_mut().cast::<C>()) };
+        let held = unsafe { Box::from_raw(data.cast_mut().cast::<Held<C>>()) };
+        let Held { headers, completion } = *held;
+        drop(headers);
         crate::instance::never_unwind(|| completion.complete(outcome.into()));
     }
     struct Table<C>(PhantomData<C>);

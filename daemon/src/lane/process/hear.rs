@@ -43,8 +43,8 @@ impl ProcessHome {
         }
         for token in &tokens {
             match *token {
-                WORK => {
-                    self.hear_work(events);
+                WORK.. => {
+                    self.hear_work((*token - WORK) as usize, events);
                 }
                 TALK => {
                     self.hear_talk();
@@ -56,6 +56,9 @@ impl ProcessHome {
                 }
                 _ => {}
             }
+        }
+        if self.doomed.is_some() {
+            self.mind_doomed();
         }
         if tokens.contains(&EXIT) {
             self.bury(events);
@@ -70,15 +73,26 @@ impl ProcessHome {
         };
         // A grandchild outside of the group may hold the pipes and sockets and fill them for ever.
         for _ in 0..AFTER_DEATH {
-            let (work, talk) = (self.hear_work(events), self.hear_talk());
+            let mut all = true;
+            for lane in 0..self.lanes.len() {
+                all &= matches!(self.hear_work(lane, events), Heard::All);
+            }
+            all &= matches!(self.hear_talk(), Heard::All);
             self.hear_printed(STDOUT);
             self.hear_printed(STDERR);
-            if matches!((work, talk), (Heard::All, Heard::All)) {
+            if all {
                 break;
             }
         }
-        let progress = self.in_hand.note(self.cell());
-        self.in_hand.clear();
+        let progress = self.all_progress();
+        for lane in 0..self.lanes.len() {
+            let cell = self.cell(lane);
+            let state = &mut self.lanes[lane];
+            state.in_hand.note(cell);
+            state.in_hand.clear();
+            state.taken.clear();
+        }
+        let missed = self.doomed.take().and_then(|doomed| doomed.missed);
         self.calls.all_came_back();
         let Some(mut process) = self.process.take() else {
             return;
@@ -96,6 +110,7 @@ impl ProcessHome {
         events.push(HomeEvent::Down {
             cause: process.cause(exit),
             progress,
+            missed,
         });
     }
 
@@ -122,18 +137,19 @@ impl ProcessHome {
         }
     }
 
-    fn hear_work(&mut self, events: &mut Vec<HomeEvent>) -> Heard {
+    fn hear_work(&mut self, lane: usize, events: &mut Vec<HomeEvent>) -> Heard {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut fds = Vec::new();
         let mut heard = Heard::More;
         for _ in 0..FRAMES_AT_ONCE {
             let Some(process) = &mut self.process else { break };
-            if let Err(error) = process.work.flush(&self.poller) {
+            let work = &mut process.works[lane];
+            if let Err(error) = work.flush(&self.poller) {
                 process.distrust(error);
             }
             // Only an answer to a lifecycle step may bring a descriptor.
-            let socket = process.work.socket();
-            let got = if self.in_hand.at_work() == AtWork::Step {
+            let socket = process.works[lane].socket();
+            let got = if self.lanes[lane].in_hand.at_work() == AtWork::Step {
                 socket.receive_with_fds(&mut buffer, &mut fds, Wait::No)
             } else {
                 socket.receive(&mut buffer, Wait::No)
@@ -141,12 +157,12 @@ impl ProcessHome {
             match got {
                 Ok(Received::Frame(bytes)) => {
                     let said = FromLane::decode(&buffer[..bytes]).map_err(|error| error.to_string());
-                    let applied = said.and_then(|said| self.apply(said, fds.pop(), events));
+                    let applied = said.and_then(|said| self.apply(lane, said, fds.pop(), events));
                     fds.clear();
                     self.check_heard(applied);
                 }
                 other => {
-                    if self.not_a_frame(other, WORK) {
+                    if self.not_a_frame(other, WORK + lane as u64) {
                         continue;
                     }
                     heard = Heard::All;
@@ -195,10 +211,9 @@ impl ProcessHome {
             Ok(Received::Nothing) => false,
             Ok(Received::Closed) => {
                 // A closed socket stays readable: it would wake the route without end.
-                let outbox = if token == WORK {
-                    &process.work
-                } else {
-                    &process.talk
+                let outbox = match token.checked_sub(WORK) {
+                    Some(lane) => &process.works[lane as usize],
+                    None => &process.talk,
                 };
                 let _ = self.poller.remove(outbox.socket());
                 process.closed = true;
@@ -221,6 +236,7 @@ impl ProcessHome {
     /// Applies an outcome. Every number in it is checked.
     fn apply(
         &mut self,
+        lane: usize,
         said: FromLane<'_>,
         beside: Option<OwnedFd>,
         events: &mut Vec<HomeEvent>,
@@ -228,31 +244,60 @@ impl ProcessHome {
         let Some(process) = self.process.as_mut().filter(|process| !process.deaf) else {
             return Ok(());
         };
+        let state = &mut self.lanes[lane];
         match (process.stage, said) {
             (Stage::Building, FromLane::Up) => {
-                process.stage = Stage::Up;
-                events.push(HomeEvent::Up {
-                    pid: Some(process.child.pid),
-                });
+                process.lanes_up += 1;
+                if process.lanes_up == process.works.len() {
+                    process.stage = Stage::Up;
+                    events.push(HomeEvent::Up {
+                        pid: Some(process.child.pid),
+                    });
+                }
             }
             (Stage::Building, FromLane::NotBuilt(why)) => {
                 process.deaf = true;
                 process.kill(DownCause::NotBuilt(why.to_owned()));
             }
-            (Stage::Building, _) => return Err("an outcome before its instance stood".into()),
+            (Stage::Building, _) => return Err("an outcome before its instances stood".into()),
             (Stage::Up, FromLane::Up | FromLane::NotBuilt(_)) => {
                 return Err("it said twice what became of its constructor".into());
             }
             (Stage::Up, FromLane::Failed { call, index, failure }) => {
-                self.in_hand.failed(call, index)?;
+                state.in_hand.failed(call, index)?;
+                if breaks(&failure) {
+                    // A message that was taken: nobody returns from a call to say it.
+                    give_up(process, &failure);
+                }
                 if self.is_wanted(call) {
                     events.push(HomeEvent::Failed { call, index, failure });
                 }
             }
             (Stage::Up, FromLane::NotBegun { call, first, count }) => {
-                self.in_hand.not_begun(call, first, count)?;
+                state.in_hand.not_begun(call, first, count)?;
                 if self.is_wanted(call) {
                     events.push(HomeEvent::NotBegun { call, first, count });
+                }
+            }
+            (Stage::Up, FromLane::Taken { call, first, count }) => {
+                if !self.config.takes {
+                    return Err("it took messages beyond their call, which it had not asked for".into());
+                }
+                state.in_hand.taken(call, first, count)?;
+                self.note_taken(lane, call, first, count);
+                if self.is_wanted(call) {
+                    events.push(HomeEvent::Taken { call, first, count });
+                }
+            }
+            (Stage::Up, FromLane::Completed(completed)) => {
+                if !self.config.takes {
+                    return Err("it completed messages that it had not taken".into());
+                }
+                for (call, index) in completed.iter() {
+                    self.lanes[lane].in_hand.completed(call, index)?;
+                    if self.is_wanted(call) {
+                        events.push(HomeEvent::Completed { call, index });
+                    }
                 }
             }
             (
@@ -263,7 +308,7 @@ impl ProcessHome {
                     broken,
                 },
             ) => {
-                self.in_hand.returned(call, finished)?;
+                state.in_hand.returned(call, finished)?;
                 if let Some(failure) = &broken {
                     give_up(process, failure);
                 }
@@ -276,18 +321,19 @@ impl ProcessHome {
                 }
             }
             (Stage::Up, FromLane::Answered(json)) => {
-                self.in_hand.answered()?;
-                self.steps_answered += 1;
-                let answer = read_answer(json, beside)?;
-                events.push(HomeEvent::Lifecycle(Ok(answer)));
+                state.in_hand.answered()?;
+                state.steps_answered += 1;
+                let answer = Ok(read_answer(json, beside)?);
+                events.push(HomeEvent::Lifecycle { lane, answer });
             }
             (Stage::Up, FromLane::StepFailed(failure)) => {
-                self.in_hand.answered()?;
-                self.steps_answered += 1;
+                state.in_hand.answered()?;
+                state.steps_answered += 1;
                 if breaks(&failure) {
                     give_up(process, &failure);
                 }
-                events.push(HomeEvent::Lifecycle(Err(failure)));
+                let answer = Err(failure);
+                events.push(HomeEvent::Lifecycle { lane, answer });
             }
         }
         Ok(())
@@ -312,19 +358,15 @@ impl ProcessHome {
                 message,
                 fields,
             } => {
-                let at = match at {
-                    None => None,
-                    Some((slot, offset)) => {
-                        let known = self.slots.get(&slot);
-                        let (topic, partition) =
-                            known.ok_or("a log line about a partition that it does not have")?;
-                        Some(Position {
-                            topic,
-                            partition: *partition,
-                            offset,
-                        })
-                    }
-                };
+                // A partition may be gone when the line comes.
+                let at = at.and_then(|(slot, offset)| {
+                    let (topic, partition) = self.slots.get(&slot)?;
+                    Some(Position {
+                        topic,
+                        partition: *partition,
+                        offset,
+                    })
+                });
                 if level <= voice.level() {
                     voice.log(
                         route,
@@ -366,7 +408,7 @@ impl ProcessHome {
 
 /// The instance is broken: its process is of no use any more.
 fn give_up(process: &mut PluginProcess, failure: &Failure) {
-    process.deaf = true;
+    // What its other lanes said before still counts.
     process.kill(DownCause::Broken(failure.clone()));
 }
 

@@ -1,0 +1,755 @@
+//! Ready queues: one for every order tag that has messages waiting or in hand. A lane takes the next ready queue, the
+//! one whose first message came first; a tag is with one lane at a time, and what failed holds back its tag alone. Pure:
+//! time comes as an argument.
+//!
+//! With one lane in the order of partitions, messages go straight to the lane; then only partitions that wait have a
+//! queue.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+    time::Instant,
+};
+
+use crate::lane::{Kept, Record, Slot};
+
+/// The queues of a route.
+#[derive(Debug, Default)]
+pub struct Queues {
+    by_tag: HashMap<u64, u32, BuildHasherDefault<TagHasher>>,
+    queues: Vec<Queue>,
+    unused: Vec<u32>,
+    /// Ready since a message came: their first messages ascend.
+    fresh: VecDeque<Listed>,
+    /// Ready again, after they were in hand or waited.
+    again: BinaryHeap<Reverse<Listed>>,
+    /// Waits with an end.
+    timed: BinaryHeap<Reverse<(Instant, u32, u32)>>,
+    /// Partitions of which nothing new may begin, and their queues that would be ready.
+    held_back: HashSet<Slot>,
+    /// Queues of such partitions that would be ready.
+    set_aside: Vec<Listed>,
+    arrivals: u64,
+    messages: usize,
+    ready_messages: usize,
+    ready_bytes: usize,
+    copied_bytes: usize,
+    waiting: usize,
+}
+
+/// A message that waits for its turn.
+#[derive(Debug)]
+pub struct Queued {
+    /// Its offset.
+    pub offset: i64,
+    /// 1 at the first delivery.
+    pub attempt: u32,
+    /// Bytes of key, value and headers.
+    pub bytes: u32,
+    /// Where it lies.
+    pub body: Body,
+    /// When it came, as a number.
+    arrival: u64,
+}
+
+/// Where a waiting message lies.
+#[derive(Debug)]
+pub enum Body {
+    /// In the home's stock.
+    Kept(Kept),
+    /// In a copy of its own, counted.
+    Copy(Box<Record>),
+}
+
+/// What a tag waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Waiting {
+    /// For its back-off.
+    Until(Instant),
+    /// For its dead letter to be acknowledged.
+    DeadLetter {
+        /// The message.
+        offset: i64,
+    },
+    /// For a person: the route's `then` is `stop`.
+    Stopped {
+        /// The message that stopped it.
+        offset: i64,
+        /// Why.
+        error: String,
+    },
+}
+
+/// A queue, as others name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueId(u32);
+
+/// Bounds of what is taken for one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Take {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes; a larger message is taken alone.
+    pub bytes: usize,
+    /// Messages of one tag.
+    pub of_a_tag: usize,
+    /// What is larger than this has no place beside others and is taken alone.
+    pub large: usize,
+}
+
+/// A message that was taken, for whoever hands it out.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its partition.
+    pub slot: Slot,
+    /// Its tag.
+    pub tag: u64,
+    /// Itself.
+    pub message: Queued,
+    /// The lane that holds the tag since an earlier failure, and has to let it go.
+    pub held_by: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    tag: u64,
+    slot: Slot,
+    messages: VecDeque<Queued>,
+    /// Bytes of its messages.
+    bytes: usize,
+    in_hand: u32,
+    waiting: Option<Waiting>,
+    /// The lane whose instance passes over the tag until it is let go.
+    held_by: Option<usize>,
+    listed: bool,
+    /// Tells an entry of this life of the queue from one of an earlier.
+    life: u32,
+}
+
+/// A ready queue: when its first message came, which, and in which life.
+type Listed = (u64, u32, u32);
+
+/// Tags are hashes already, or numbers of partitions.
+#[derive(Debug, Default)]
+struct TagHasher(u64);
+
+impl QueueId {
+    /// No queue: the message went straight to its lane.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+// === impl TagHasher ===
+
+impl Hasher for TagHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, tag: u64) {
+        // Numbers of partitions are small: the high bits, which the map looks at first, must differ too.
+        self.0 = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+// === impl Queued ===
+
+impl Queued {
+    /// A message that comes now.
+    #[must_use]
+    pub fn new(offset: i64, bytes: usize, body: Body) -> Self {
+        Self {
+            offset,
+            attempt: 1,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            body,
+            arrival: 0,
+        }
+    }
+
+    /// A message that comes back.
+    #[must_use]
+    pub fn again(offset: i64, attempt: u32, bytes: u32, body: Body) -> Self {
+        Self {
+            offset,
+            attempt,
+            bytes,
+            body,
+            arrival: 0,
+        }
+    }
+
+    /// A copy that comes back.
+    #[must_use]
+    pub fn of_record(record: Record) -> Self {
+        Self {
+            offset: record.offset,
+            attempt: record.attempt,
+            bytes: u32::try_from(record.bytes()).unwrap_or(u32::MAX),
+            body: Body::Copy(Box::new(record)),
+            arrival: 0,
+        }
+    }
+
+    fn copied(&self) -> usize {
+        match &self.body {
+            Body::Kept(_) => 0,
+            Body::Copy(record) => record.bytes(),
+        }
+    }
+}
+
+// === impl Queues ===
+
+impl Queues {
+    fn queue(&self, id: QueueId) -> &Queue {
+        &self.queues[id.0 as usize]
+    }
+
+    fn queue_mut(&mut self, id: QueueId) -> &mut Queue {
+        &mut self.queues[id.0 as usize]
+    }
+
+    /// The queue of a tag, if it has one.
+    #[must_use]
+    pub fn find(&self, tag: u64) -> Option<QueueId> {
+        self.by_tag.get(&tag).map(|at| QueueId(*at))
+    }
+
+    fn find_or_make(&mut self, tag: u64, slot: Slot) -> QueueId {
+        if let Some(at) = self.by_tag.get(&tag) {
+            return QueueId(*at);
+        }
+        let at = self.unused.pop().unwrap_or_else(|| {
+            self.queues.push(Queue::default());
+            (self.queues.len() - 1) as u32
+        });
+        let queue = &mut self.queues[at as usize];
+        (queue.tag, queue.slot) = (tag, slot);
+        self.by_tag.insert(tag, at);
+        QueueId(at)
+    }
+
+    /// Where it is made by this, so many of its messages are out that were not taken from it.
+    fn find_or_make_with(&mut self, tag: u64, slot: Slot, in_hand: u32) -> QueueId {
+        if let Some(known) = self.find(tag) {
+            return known;
+        }
+        let id = self.find_or_make(tag, slot);
+        self.queue_mut(id).in_hand = in_hand;
+        id
+    }
+
+    /// The tag of a queue.
+    #[must_use]
+    pub fn tag(&self, id: QueueId) -> u64 {
+        self.queue(id).tag
+    }
+
+    /// A message comes, after all others of its tag.
+    #[inline]
+    pub fn push(&mut self, tag: u64, slot: Slot, mut message: Queued) {
+        self.arrivals += 1;
+        message.arrival = self.arrivals;
+        let id = self.find_or_make(tag, slot);
+        self.count_in(&message);
+        let bytes = message.bytes as usize;
+        let queue = &mut self.queues[id.0 as usize];
+        queue.bytes += bytes;
+        queue.messages.push_back(message);
+        if queue.listed {
+            self.ready_messages += 1;
+            self.ready_bytes += bytes;
+        } else if queue.in_hand == 0 && queue.waiting.is_none() {
+            queue.listed = true;
+            let (first, count) = (queue.messages[0].arrival, queue.messages.len());
+            let (bytes, life) = (queue.bytes, queue.life);
+            self.ready_messages += count;
+            self.ready_bytes += bytes;
+            self.fresh.push_back((first, id.0, life));
+        }
+    }
+
+    /// A message that was taken comes back undigested: it stands where its offset belongs. One that stands there
+    /// already stays as it is: it knows its attempts.
+    /// `in_hand` as in [`Queues::wait`].
+    pub fn put_back(&mut self, tag: u64, slot: Slot, in_hand: u32, mut message: Queued) -> Option<Queued> {
+        let id = self.find_or_make_with(tag, slot, in_hand);
+        let queue = self.queue(id);
+        let at = match queue
+            .messages
+            .binary_search_by_key(&message.offset, |there| there.offset)
+        {
+            Ok(_) => return Some(message),
+            Err(at) => at,
+        };
+        // It had its turn already.
+        message.arrival = 0;
+        self.count_in(&message);
+        let listed = self.queue(id).listed;
+        if listed {
+            self.ready_messages += 1;
+            self.ready_bytes += message.bytes as usize;
+        }
+        let queue = self.queue_mut(id);
+        queue.bytes += message.bytes as usize;
+        queue.messages.insert(at, message);
+        self.list_again(id);
+        None
+    }
+
+    fn count_in(&mut self, message: &Queued) {
+        self.messages += 1;
+        self.copied_bytes += message.copied();
+    }
+
+    fn count_out(&mut self, message: &Queued) {
+        self.messages -= 1;
+        self.copied_bytes -= message.copied();
+    }
+
+    /// Lists a queue that is ready and not listed.
+    fn list_again(&mut self, id: QueueId) {
+        let queue = self.queue_mut(id);
+        if queue.listed || queue.in_hand > 0 || queue.waiting.is_some() {
+            return;
+        }
+        let Some(first) = queue.messages.front() else {
+            return;
+        };
+        queue.listed = true;
+        let entry = (first.arrival, id.0, queue.life);
+        let (count, bytes) = (queue.messages.len(), queue.bytes);
+        self.ready_messages += count;
+        self.ready_bytes += bytes;
+        self.again.push(Reverse(entry));
+    }
+
+    fn unlist(&mut self, id: QueueId) {
+        let queue = self.queue_mut(id);
+        if std::mem::take(&mut queue.listed) {
+            // Entries of an earlier listing are of another life.
+            queue.life = queue.life.wrapping_add(1);
+            let (count, bytes) = (queue.messages.len(), queue.bytes);
+            self.ready_messages -= count;
+            self.ready_bytes -= bytes;
+        }
+    }
+
+    fn next_listed(&mut self) -> Option<QueueId> {
+        loop {
+            let entry = match (self.fresh.front(), self.again.peek()) {
+                (None, None) => return None,
+                (Some(fresh), Some(Reverse(again))) if again.0 < fresh.0 => self.again.pop()?.0,
+                (None, Some(_)) => self.again.pop()?.0,
+                (Some(_), _) => self.fresh.pop_front()?,
+            };
+            let id = QueueId(entry.1);
+            let queue = self.queue(id);
+            if !queue.listed || queue.life != entry.2 {
+                continue;
+            }
+            let retried = queue.messages.front().is_some_and(|first| first.attempt > 1);
+            if !retried && self.held_back.contains(&queue.slot) {
+                self.set_aside.push(entry);
+                continue;
+            }
+            return Some(id);
+        }
+    }
+
+    /// Takes messages of ready queues for one call, oldest first, whole tags as far as the bounds allow. What failed
+    /// before is taken alone of its tag.
+    pub fn take(&mut self, bounds: Take, taken: &mut Vec<Taken>) {
+        let mut bytes = 0;
+        let start = taken.len();
+        while taken.len() - start < bounds.messages {
+            let Some(id) = self.next_listed() else { return };
+            let room = bounds.messages - (taken.len() - start);
+            let mut quantum = bounds.of_a_tag.min(room);
+            self.unlist(id);
+            let queue = &mut self.queues[id.0 as usize];
+            let mut full = false;
+            while quantum > 0 {
+                let Some(first) = queue.messages.front() else {
+                    break;
+                };
+                let alone = taken.len() == start;
+                if !alone && bytes + first.bytes as usize > bounds.bytes {
+                    full = true;
+                    break;
+                }
+                if first.attempt > 1 {
+                    quantum = 1;
+                }
+                let large = first.bytes as usize > bounds.large;
+                if large && !alone {
+                    full = true;
+                    break;
+                }
+                quantum -= 1;
+                bytes += first.bytes as usize;
+                queue.bytes -= first.bytes as usize;
+                queue.in_hand += 1;
+                let held_by = queue.held_by.take();
+                let (slot, tag) = (queue.slot, queue.tag);
+                let Some(message) = queue.messages.pop_front() else {
+                    break;
+                };
+                self.messages -= 1;
+                self.copied_bytes -= message.copied();
+                taken.push(Taken {
+                    queue: id,
+                    slot,
+                    tag,
+                    message,
+                    held_by,
+                });
+                if large {
+                    return;
+                }
+            }
+            if full {
+                // Nothing of it may have been taken: then it is as ready as before.
+                self.list_again(id);
+                return;
+            }
+        }
+    }
+
+    /// Takes up to `max` messages of one waiting queue whose wait is over, for a lane that is fed straight. `None` if
+    /// there is no such queue.
+    pub fn take_one_queue(&mut self, bounds: Take) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        let Some(id) = self.next_listed() else {
+            return taken;
+        };
+        self.unlist(id);
+        let queue = &mut self.queues[id.0 as usize];
+        let retried = queue.messages.front().is_some_and(|first| first.attempt > 1);
+        let max = if retried { 1 } else { bounds.messages };
+        let mut bytes = 0;
+        while taken.len() < max {
+            let Some(first) = queue.messages.front() else {
+                break;
+            };
+            if !taken.is_empty() && bytes + first.bytes as usize > bounds.bytes {
+                break;
+            }
+            bytes += first.bytes as usize;
+            queue.bytes -= first.bytes as usize;
+            queue.in_hand += 1;
+            let held_by = queue.held_by.take();
+            let (slot, tag) = (queue.slot, queue.tag);
+            let Some(message) = queue.messages.pop_front() else {
+                break;
+            };
+            self.messages -= 1;
+            self.copied_bytes -= message.copied();
+            taken.push(Taken {
+                queue: id,
+                slot,
+                tag,
+                message,
+                held_by,
+            });
+        }
+        taken
+    }
+
+    /// A message that was taken is not in hand any more, however it ended. The queue's lane to let the tag go, and its
+    /// slot and tag, if that was the last of the queue.
+    #[inline]
+    pub fn let_go(&mut self, id: QueueId) -> Option<Emptied> {
+        let queue = &mut self.queues[id.0 as usize];
+        queue.in_hand -= 1;
+        if queue.in_hand > 0 {
+            return None;
+        }
+        self.settle(id)
+    }
+
+    /// Lists or forgets a queue with nothing in hand.
+    fn settle(&mut self, id: QueueId) -> Option<Emptied> {
+        let queue = self.queue(id);
+        if queue.in_hand > 0 || queue.waiting.is_some() {
+            return None;
+        }
+        if !queue.messages.is_empty() {
+            self.list_again(id);
+            return None;
+        }
+        Some(self.forget(id))
+    }
+
+    fn forget(&mut self, id: QueueId) -> Emptied {
+        let queue = &mut self.queues[id.0 as usize];
+        let emptied = Emptied {
+            slot: queue.slot,
+            tag: queue.tag,
+            held_by: queue.held_by.take(),
+        };
+        queue.life = queue.life.wrapping_add(1);
+        queue.listed = false;
+        queue.bytes = 0;
+        if queue.messages.capacity() > 64 {
+            queue.messages = VecDeque::new();
+        }
+        self.by_tag.remove(&emptied.tag);
+        self.unused.push(id.0);
+        emptied
+    }
+
+    /// The tag waits from now on. `in_hand`: how many of its messages are out, where the queue is made by this (they
+    /// were not taken from it).
+    pub fn wait(
+        &mut self,
+        tag: u64,
+        slot: Slot,
+        waiting: Waiting,
+        held_by: Option<usize>,
+        in_hand: u32,
+    ) -> QueueId {
+        let id = self.find_or_make_with(tag, slot, in_hand);
+        self.unlist(id);
+        if let Waiting::Until(at) = waiting {
+            let life = self.queue(id).life;
+            self.timed.push(Reverse((at, id.0, life)));
+        }
+        let queue = self.queue_mut(id);
+        if held_by.is_some() {
+            queue.held_by = held_by;
+        }
+        let before = queue.waiting.replace(waiting);
+        self.waiting += usize::from(before.is_none());
+        id
+    }
+
+    /// The instance of that lane passes over the tag until it is let go, though it does not wait for anything.
+    pub fn hold(&mut self, tag: u64, slot: Slot, held_by: usize, in_hand: u32) -> QueueId {
+        let id = self.find_or_make_with(tag, slot, in_hand);
+        self.queue_mut(id).held_by = Some(held_by);
+        id
+    }
+
+    /// The tag waits no more.
+    pub fn go_on(&mut self, tag: u64) -> Option<Emptied> {
+        let id = self.find(tag)?;
+        let queue = self.queue_mut(id);
+        if queue.waiting.take().is_some() {
+            // Entries of its wait are of another life.
+            queue.life = queue.life.wrapping_add(1);
+            self.waiting -= 1;
+        }
+        self.settle(id)
+    }
+
+    /// Ends the waits whose time has come.
+    pub fn end_waits(&mut self, now: Instant) -> Vec<Emptied> {
+        let mut emptied = Vec::new();
+        while self.timed.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
+            let Some(Reverse((_, at, life))) = self.timed.pop() else {
+                break;
+            };
+            let queue = &self.queues[at as usize];
+            if queue.life == life && matches!(queue.waiting, Some(Waiting::Until(_))) {
+                let tag = queue.tag;
+                emptied.extend(self.go_on(tag));
+            }
+        }
+        emptied
+    }
+
+    /// When the next wait ends.
+    #[must_use]
+    pub fn next_end(&mut self) -> Option<Instant> {
+        while let Some(Reverse((at, queue, life))) = self.timed.peek() {
+            let found = &self.queues[*queue as usize];
+            if found.life == *life && matches!(found.waiting, Some(Waiting::Until(_))) {
+                return Some(*at);
+            }
+            self.timed.pop();
+        }
+        None
+    }
+
+    /// What a tag waits for.
+    #[must_use]
+    pub fn waiting(&self, tag: u64) -> Option<&Waiting> {
+        self.find(tag).and_then(|id| self.queue(id).waiting.as_ref())
+    }
+
+    /// Tags that wait, with their partition and what for.
+    pub fn all_waiting(&self) -> impl Iterator<Item = (u64, Slot, &Waiting)> {
+        let any = if self.waiting == 0 { 0 } else { self.queues.len() };
+        self.queues[..any]
+            .iter()
+            .filter_map(|queue| Some((queue.tag, queue.slot, queue.waiting.as_ref()?)))
+    }
+
+    /// How many tags wait.
+    #[must_use]
+    pub fn waiting_tags(&self) -> usize {
+        self.waiting
+    }
+
+    /// The messages of a tag that lie in the stock, to be copied out of it: `copy` gives the record of each.
+    pub fn move_out(&mut self, tag: u64, mut copy: impl FnMut(Kept, u32) -> Record) {
+        let Some(id) = self.find(tag) else { return };
+        let mut copied = 0;
+        for message in &mut self.queues[id.0 as usize].messages {
+            if let Body::Kept(kept) = message.body {
+                let record = copy(kept, message.attempt);
+                copied += record.bytes();
+                message.body = Body::Copy(Box::new(record));
+            }
+        }
+        self.copied_bytes += copied;
+    }
+
+    /// Takes the message at `offset` out of a waiting tag.
+    pub fn remove(&mut self, tag: u64, offset: i64) -> Option<Queued> {
+        let id = self.find(tag)?;
+        let queue = self.queue(id);
+        let at = queue
+            .messages
+            .binary_search_by_key(&offset, |there| there.offset)
+            .ok()?;
+        self.unlist(id);
+        let queue = self.queue_mut(id);
+        let message = queue.messages.remove(at)?;
+        queue.bytes -= message.bytes as usize;
+        self.count_out(&message);
+        Some(message)
+    }
+
+    /// Everything of a partition goes: what waits is given to `dropped`. What is in hand is let go later. The tags that a
+    /// lane holds.
+    pub fn drop_slot(&mut self, slot: Slot, mut dropped: impl FnMut(Queued)) -> Vec<Emptied> {
+        let mut held = Vec::new();
+        self.held_back.remove(&slot);
+        let ids: Vec<QueueId> = self
+            .by_tag
+            .values()
+            .map(|at| QueueId(*at))
+            .filter(|id| self.queue(*id).slot == slot)
+            .collect();
+        for id in ids {
+            self.unlist(id);
+            let queue = self.queue_mut(id);
+            queue.bytes = 0;
+            let waited = queue.waiting.take().is_some();
+            let messages = std::mem::take(&mut queue.messages);
+            self.waiting -= usize::from(waited);
+            for message in messages {
+                self.count_out(&message);
+                dropped(message);
+            }
+            let queue = self.queue_mut(id);
+            if let Some(lane) = queue.held_by.take() {
+                held.push(Emptied {
+                    slot,
+                    tag: queue.tag,
+                    held_by: Some(lane),
+                });
+            }
+            if self.queue(id).in_hand == 0 {
+                self.forget(id);
+            }
+        }
+        held
+    }
+
+    /// Nothing new of a partition begins (retries do), or it may again.
+    pub fn hold_back(&mut self, slot: Slot, hold: bool) {
+        if hold {
+            self.held_back.insert(slot);
+        } else if self.held_back.remove(&slot) {
+            let set_aside = std::mem::take(&mut self.set_aside);
+            self.again.extend(set_aside.into_iter().map(Reverse));
+        }
+    }
+
+    /// A new instance holds no tag.
+    pub fn forget_holds(&mut self) {
+        for queue in &mut self.queues {
+            queue.held_by = None;
+        }
+    }
+
+    /// Messages that wait for whatever reason.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages
+    }
+
+    /// Nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Messages and bytes in queues that are ready.
+    #[must_use]
+    pub fn ready(&self) -> (usize, usize) {
+        (self.ready_messages, self.ready_bytes)
+    }
+
+    /// Whether there is any queue at all.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.by_tag.is_empty()
+    }
+
+    /// Whether copies wait, or tags without any message.
+    #[must_use]
+    pub fn any_copies(&self) -> bool {
+        self.copied_bytes > 0 || self.waiting > 0
+    }
+
+    /// Bytes of copies that wait.
+    #[must_use]
+    pub fn copied_bytes(&self) -> usize {
+        self.copied_bytes
+    }
+
+    /// Whether the first message of a tag lies in a copy.
+    #[must_use]
+    pub fn slots_with_copies(&self) -> HashSet<Slot> {
+        let has = |queue: &&Queue| {
+            queue
+                .messages
+                .iter()
+                .any(|message| matches!(message.body, Body::Copy(_)))
+        };
+        self.by_tag
+            .values()
+            .map(|at| &self.queues[*at as usize])
+            .filter(has)
+            .map(|queue| queue.slot)
+            .collect()
+    }
+}
+
+/// A queue that has nothing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Emptied {
+    /// Its partition.
+    pub slot: Slot,
+    /// Its tag.
+    pub tag: u64,
+    /// The lane that has to let the tag go.
+    pub held_by: Option<usize>,
+}
+
+#[cfg(test)]
+#[path = "queues_tests.rs"]
+mod tests;
