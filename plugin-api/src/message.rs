@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use devour_abi::{CallHost, HeaderView, MessageView, OwnedMessage, TimestampType};
+use devour_abi::{HeaderView, LentCallHost, MessageView, OwnedMessage, TimestampType};
 
 use crate::{DigestError, HostError};
 
@@ -13,8 +13,16 @@ use crate::{DigestError, HostError};
 #[derive(Clone, Copy)]
 pub struct Message<'m> {
     view: &'m MessageView<'m>,
-    host: &'m CallHost<'m>,
-    index: u32,
+    source: Source<'m>,
+}
+
+/// Who lends a message, and gives its headers.
+#[derive(Clone, Copy)]
+enum Source<'m> {
+    /// The call that brought it.
+    Call { host: &'m LentCallHost<'m>, index: u32 },
+    /// The handle under which it was taken beyond its call.
+    Taken(&'m OwnedMessage),
 }
 
 /// A header of a message. Names may repeat; a value may be null.
@@ -99,16 +107,33 @@ macro_rules! accessors {
 
 impl<'m> Message<'m> {
     #[inline]
-    pub(crate) fn new(view: &'m MessageView<'m>, host: &'m CallHost<'m>, index: u32) -> Self {
-        Self { view, host, index }
+    pub(crate) fn new(view: &'m MessageView<'m>, host: &'m LentCallHost<'m>, index: u32) -> Self {
+        let source = Source::Call { host, index };
+        Self { view, source }
+    }
+
+    /// A message that was taken; `view` is the handle's.
+    pub(crate) fn taken(view: &'m MessageView<'m>, owned: &'m OwnedMessage) -> Self {
+        let source = Source::Taken(owned);
+        Self { view, source }
     }
 
     accessors!('m, self => self.view);
 
     /// The headers, in order; asked of the host only now. A consumer in a process of its own sees them if it takes
     /// the whole message or its attributes ask for them.
+    ///
+    /// # Panics
+    /// On another thread than the one that its digest was called on, unless that is `async`.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = Header<'m>> + use<'m> {
-        self.host.headers(self.index).iter().map(header)
+        let headers = match self.source {
+            Source::Call { host, index } => host
+                .on_its_thread()
+                .expect("headers are read on the thread that the digest was called on")
+                .headers(index),
+            Source::Taken(owned) => owned.headers(),
+        };
+        headers.iter().map(header)
     }
 
     /// The value of the last header of this name; `None` if there is no such header or its value is null.
@@ -123,12 +148,17 @@ impl<'m> Message<'m> {
     /// Takes the message beyond the digest: it counts as digested only once the handle says so.
     ///
     /// # Errors
-    /// When this host cannot give messages beyond a call, in its words.
+    /// When this host cannot give messages beyond a call, in its words; in an `async` digest, whose message is taken
+    /// already; on another thread than the one that the digest was called on.
     pub fn take(&self) -> Result<TakenMessage, HostError> {
-        self.host
-            .take(self.index)
-            .map(|owned| TakenMessage { owned })
-            .map_err(HostError::new)
+        let taken = match self.source {
+            Source::Call { host, index } => match host.on_its_thread() {
+                Some(host) => host.take(index),
+                None => Err("a message is taken on the thread that its digest was called on".to_owned()),
+            },
+            Source::Taken(_) => Err("the message is taken already: its digest is async".to_owned()),
+        };
+        taken.map(|owned| TakenMessage { owned }).map_err(HostError::new)
     }
 }
 

@@ -1,8 +1,10 @@
-//! The loops over a call: message by message, or all at once. What is paid per message stands here: a compare with
-//! the cut number, one relaxed store into the cell, decoding and the digest itself.
+//! The loops over a call: message by message, or all at once. What is paid per message stands here: one relaxed store
+//! into the cell, a compare with the cut number, decoding and the digest itself.
+
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use abi_stable::std_types::ROption;
-use devour_abi::{Call, CallReturn, DumpMode, Failure, FailureKind, MessageView, abi_stable};
+use devour_abi::{Call, CallReturn, DumpMode, Failure, FailureKind, LentCallHost, MessageView, abi_stable};
 
 use crate::{
     Batch, DigestError, Extract, Message,
@@ -38,13 +40,18 @@ impl Lane {
 
     /// Lets go and holds what the call says.
     #[inline]
-    pub(crate) fn begin(&mut self, call: &Call<'_>) {
+    pub(crate) fn hold_and_release(&mut self, call: &Call<'_>) {
         for tag in call.released.as_slice() {
             self.held.release(*tag);
         }
         for tag in call.held.as_slice() {
             self.held.hold(*tag);
         }
+    }
+
+    /// How messages are decoded.
+    pub(crate) fn dump(&self) -> DumpMode {
+        self.dump
     }
 
     /// How many tombstones were passed over since this was last asked.
@@ -55,7 +62,7 @@ impl Lane {
 
     /// A tombstone that the digest has no value for: passed over, or a reject.
     #[cold]
-    fn tombstone(&mut self, index: u32) -> Option<Failure> {
+    pub(crate) fn tombstone(&mut self, index: u32) -> Option<Failure> {
         if self.reject_tombstones {
             let text = "a tombstone: the digest takes a JSON value, and the route says `tombstones: reject`";
             return Some(Failure::new(FailureKind::REJECT, text));
@@ -106,15 +113,24 @@ impl HeldTags {
 
 // === the loops ===
 
+/// Says that message `index` is about to be begun, and whether it may be: the store, the fence and the compare in this
+/// order are what the host relies on when it cuts (see [`CallCell`](devour_abi::CallCell)). No message is begun without.
+#[inline]
+#[must_use]
+pub(crate) fn may_begin(call: &Call<'_>, index: u32) -> bool {
+    call.cell.store(call.number, index);
+    compiler_fence(Ordering::SeqCst);
+    !call.cut.cuts(call.number)
+}
+
 /// Digests message by message.
 pub(crate) fn one_by_one<C, H: Handler<C>>(consumer: &mut C, call: &Call<'_>, lane: &mut Lane) -> CallReturn {
     let messages = call.messages.as_slice();
+    let host = LentCallHost::new(call.host);
     // How many messages right before the present one were passed over and not yet reported.
     let mut waiting = 0;
     for (index, view) in (0u32..).zip(messages) {
-        if call.cut.cuts(call.number) {
-            return stop_at(call, index, waiting);
-        }
+        // Not in the cell and not cut: passing over is no beginning.
         if lane.held.holds(view.order_tag) {
             waiting += 1;
             continue;
@@ -122,8 +138,10 @@ pub(crate) fn one_by_one<C, H: Handler<C>>(consumer: &mut C, call: &Call<'_>, la
         if waiting != 0 {
             report_waiting(call, index, &mut waiting);
         }
-        call.cell.store(call.number, index);
-        let message = Message::new(view, &call.host, index);
+        if !may_begin(call, index) {
+            return cut_at(index);
+        }
+        let message = Message::new(view, &host, index);
         let failure = match Extract::extract(message, lane.dump) {
             Ok(Some(taken)) => match H::digest(consumer, view.offset, taken) {
                 Ok(()) => continue,
@@ -142,7 +160,7 @@ pub(crate) fn one_by_one<C, H: Handler<C>>(consumer: &mut C, call: &Call<'_>, la
             };
         }
     }
-    finish(call, count(messages), waiting)
+    finish(call, waiting)
 }
 
 /// Digests all messages at once: all of them are in hand until the digest returns.
@@ -151,14 +169,11 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
     call: &Call<'_>,
     lane: &mut Lane,
 ) -> CallReturn {
-    if call.cut.cuts(call.number) {
-        return CallReturn {
-            finished: 0,
-            broken: ROption::RNone,
-        };
+    if !may_begin(call, 0) {
+        return cut_at(0);
     }
     let messages = call.messages.as_slice();
-    call.cell.store(call.number, 0);
+    let host = LentCallHost::new(call.host);
     let mut batch = Batch::new(messages.len());
     let mut places: Vec<(u32, u64)> = Vec::with_capacity(messages.len());
     let mut waiting = 0;
@@ -168,7 +183,7 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
             continue;
         }
         report_waiting(call, index, &mut waiting);
-        let failure = match Extract::extract(Message::new(view, &call.host, index), lane.dump) {
+        let failure = match Extract::extract(Message::new(view, &host, index), lane.dump) {
             Ok(Some(taken)) => {
                 batch.push(view.offset, taken);
                 places.push((index, view.order_tag));
@@ -185,7 +200,7 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
     }
     report_waiting(call, count(messages), &mut waiting);
     if places.is_empty() {
-        return finish(call, count(messages), 0);
+        return finish(call, 0);
     }
     let whole = H::digest(consumer, &mut batch).err();
     match settle(call, lane, &places, batch.into_failures(), whole) {
@@ -194,7 +209,7 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
             finished: 0,
             broken: ROption::RSome(broken),
         },
-        None => finish(call, count(messages), 0),
+        None => finish(call, 0),
     }
 }
 
@@ -234,7 +249,8 @@ fn settle(
 
 /// All messages were gone through.
 #[inline]
-fn finish(call: &Call<'_>, len: u32, mut waiting: u32) -> CallReturn {
+pub(crate) fn finish(call: &Call<'_>, mut waiting: u32) -> CallReturn {
+    let len = count(call.messages.as_slice());
     report_waiting(call, len, &mut waiting);
     call.cell.store(call.number, len);
     CallReturn {
@@ -243,15 +259,10 @@ fn finish(call: &Call<'_>, len: u32, mut waiting: u32) -> CallReturn {
     }
 }
 
-/// The host cut the call before message `index`.
+/// The host cut the call before message `index`, which stands in the cell: what lies below is done, and a death that
+/// follows does not have it digested again.
 #[cold]
-fn stop_at(call: &Call<'_>, index: u32, mut waiting: u32) -> CallReturn {
-    report_waiting(call, index, &mut waiting);
-    // What lies below is done, and a death that follows must not have it digested again. A call that was cut before
-    // its first message leaves the cell where the last call left it.
-    if index > 0 {
-        call.cell.store(call.number, index);
-    }
+pub(crate) fn cut_at(index: u32) -> CallReturn {
     CallReturn {
         finished: index,
         broken: ROption::RNone,

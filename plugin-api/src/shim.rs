@@ -126,7 +126,7 @@ fn read_settings<C: Plugin>(settings: Value) -> Result<C::Settings, String> {
 impl<C: Plugin> PluginInstance for Running<C> {
     fn digest(&mut self, call: &Call<'_>) -> CallReturn {
         let _entered = self.context.enter();
-        self.lane.begin(call);
+        self.lane.hold_and_release(call);
         let returned = (self.run)(&mut self.consumer, call, &mut self.lane);
         let tombstones = self.lane.take_tombstones();
         if tombstones != 0 {

@@ -429,12 +429,83 @@ fn a_cut_ends_this_call_and_the_next_at_their_next_message() {
             more: ROption::RNone,
         })
     };
-    assert_eq!(digest(1).finished, 3);
-    assert_eq!(cell.load(), Progress { call: 1, index: 3 });
+    // "b" waits for the first message's retry and is passed over, cut or not.
+    assert_eq!(digest(1).finished, 4);
+    assert_eq!(cell.load(), Progress { call: 1, index: 4 });
+    // The message that was not begun stands in the cell.
     assert_eq!(digest(2).finished, 0);
-    assert_eq!(cell.load(), Progress { call: 1, index: 3 });
+    assert_eq!(cell.load(), Progress { call: 2, index: 0 });
     assert_eq!(digest(3).finished, 5);
     assert_eq!(cell.load(), Progress { call: 3, index: 5 });
+}
+
+#[test]
+fn what_a_cut_passes_over_is_told_and_what_it_ends_stands_in_the_cell() {
+    let module = ConsumerModuleRef::of::<devour::shim::Shim<Cutter>>();
+    let mut instance = module
+        .construct_instance(&ConstructRequest::default(), Host::new(Arc::new(Silent)))
+        .unwrap();
+    let (cell, cut) = (CallCell::new(), CutNumber::new());
+    let scribe = Scribe {
+        cell: &cell,
+        lines: Mutex::default(),
+    };
+    let views = [view("a", 7), view("b", 7), view("c", 8), view("d", 9)];
+    cut.raise(3);
+    let returned = instance.digest(&Call {
+        number: 3,
+        messages: views.as_slice().into(),
+        released: [].as_slice().into(),
+        held: [7].as_slice().into(),
+        hold_on_reject: false,
+        cell: &cell,
+        cut: &cut,
+        host: CallHost::new(&scribe),
+        more: ROption::RNone,
+    });
+    assert_eq!((returned.finished, returned.broken), (2, ROption::RNone));
+    let lines = scribe.lines.into_inner().unwrap();
+    assert_eq!(lines, [("0+2 not begun".to_owned(), Progress::default())]);
+    assert_eq!(cell.load(), Progress { call: 3, index: 2 });
+}
+
+#[test]
+fn a_batch_that_is_cut_is_not_begun() {
+    let mut tester = Tester::<Batches>::new().unwrap();
+    tester.cut_next();
+    let report = tester.feed([text("a", 0), text("b", 1)]);
+    assert_eq!(names(&report.outcomes), ["not reached", "not reached"]);
+    assert_eq!(tester.logs(), []);
+}
+
+/// Looks at its messages from another thread.
+#[derive(Default)]
+pub struct Elsewhere;
+
+#[consumer(dump_obj)]
+impl Elsewhere {
+    fn digest(&mut self, _offset: i64, message: Message<'_>) -> Result<(), DigestError> {
+        std::thread::scope(|scope| {
+            let look = || {
+                assert_eq!(message.payload(), Some(b"seen".as_slice()));
+                message.take().map(drop)
+            };
+            let taken = scope.spawn(look).join().expect("the view is fine anywhere");
+            let refused = taken.expect_err("the host is not here");
+            assert!(refused.to_string().contains("on the thread"), "{refused}");
+            let headers = scope.spawn(|| message.headers().len()).join();
+            headers.expect_err("the host is not here either");
+        });
+        assert_eq!(message.headers().len(), 1);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_message_may_be_lent_to_a_thread_but_its_host_may_not() {
+    let mut tester = Tester::<Elsewhere>::new().unwrap();
+    let report = tester.feed([TestMessage::raw("seen").header("h", "1")]);
+    assert!(report.all_done(), "{report:?}");
 }
 
 /// Logs from a span, and from a thread of its own.

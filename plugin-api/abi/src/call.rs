@@ -4,6 +4,7 @@ use std::{
     ffi::c_void,
     marker::PhantomData,
     sync::atomic::{AtomicU64, Ordering},
+    thread::{self, ThreadId},
 };
 
 use abi_stable::{
@@ -14,11 +15,11 @@ use abi_stable::{
 
 use crate::{Failure, HeaderView, MessageView, OwnedMessage, instance::never_unwind};
 
-/// One batch of messages. Calls of a lane are numbered from 1 and digested in that order.
+/// One batch of messages. The numbers of a lane's calls ascend and may leave gaps; calls are digested in that order.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct Call<'a> {
-    /// Number of the call in its lane, from 1; below 2^44.
+    /// Number of the call in its lane: at least 1, above that of every earlier call, below 2^44.
     pub number: u64,
     /// The messages, in the order they are to be digested; fewer than 2^20.
     pub messages: RSlice<'a, MessageView<'a>>,
@@ -53,8 +54,9 @@ pub struct CallMore {
 #[repr(C)]
 #[derive(Clone, Debug, StableAbi)]
 pub struct CallReturn {
-    /// Index of the first message that the shim did not get to; the number of messages when it got to all. What lies
-    /// below it and was reported neither failed nor not begun nor taken is done.
+    /// Index of the first message that the shim did not begin; the number of messages when it got to all. What lies
+    /// below it and was reported neither failed nor not begun nor taken is done (of a buffering consumer: taken, and
+    /// done when the next `flush` returns).
     pub finished: u32,
     /// A failure of the instance as a whole (a panic, a fatal error): it must not be called again. The message at
     /// index `finished` was in hand.
@@ -63,6 +65,15 @@ pub struct CallReturn {
 
 /// The place of a call: its number and the index of the message that is about to be digested, in one 64-bit word
 /// that the plugin stores (relaxed) and the host reads.
+///
+/// Before a message is begun, a shim does these three in this order: it stores the message's index here, it keeps the
+/// compiler from moving the two accesses ([`compiler_fence`] with `SeqCst`), and it compares the [`CutNumber`]. On a cut
+/// it returns with that index as `finished`: the message is in the cell, but not begun. A host that raises the cut, then
+/// makes the lane's thread pass a memory barrier (`membarrier`, a signal, its return) and then reads the cell thus
+/// knows: no message above the cell's index was begun, and none will be. The barrier is the host's alone, so that the
+/// shim pays two plain accesses a message. A message that is passed over (its order tag waits) is not stored.
+///
+/// [`compiler_fence`]: std::sync::atomic::compiler_fence
 #[repr(transparent)]
 #[derive(Debug, Default, StableAbi)]
 pub struct CallCell(AtomicU64);
@@ -76,7 +87,8 @@ pub struct Progress {
     pub index: u32,
 }
 
-/// "Calls up to n end at the next message": set by the host, compared by the shim before each message; never lowered.
+/// "Calls up to n end at the next message": set by the host, compared by the shim before each message, right after the
+/// message was stored in the [`CallCell`] (whose docs say what that order is for); never lowered.
 #[repr(transparent)]
 #[derive(Debug, Default, StableAbi)]
 pub struct CutNumber(AtomicU64);
@@ -100,6 +112,13 @@ struct CallHostVtable {
     headers: unsafe extern "C" fn(data: *const c_void, index: u32) -> RSlice<'static, HeaderView<'static>>,
     #[sabi(last_prefix_field)]
     take: unsafe extern "C" fn(data: *const c_void, index: u32) -> RResult<OwnedMessage, RString>,
+}
+
+/// The functions of a call as its messages carry them. A message may be lent to other threads while its digest runs, but
+/// the host is spoken to on the thread of the call alone: elsewhere it is not there.
+pub struct LentCallHost<'a> {
+    host: CallHost<'a>,
+    thread: ThreadId,
 }
 
 /// The host's side of a call. Used from the thread that digests, while it digests.
@@ -229,6 +248,31 @@ impl<'a> CallHost<'a> {
             .map_err(RString::into_string)
     }
 }
+
+// === impl LentCallHost ===
+
+impl<'a> LentCallHost<'a> {
+    /// Lends `host`, whose call is on this thread.
+    #[must_use]
+    pub fn new(host: CallHost<'a>) -> Self {
+        Self {
+            host,
+            thread: thread::current().id(),
+        }
+    }
+
+    /// The functions, on the thread of the call.
+    #[must_use]
+    pub fn on_its_thread(&self) -> Option<CallHost<'a>> {
+        (thread::current().id() == self.thread).then_some(self.host)
+    }
+}
+
+// SAFETY: what must stay on its thread is the `CallHost`, and `on_its_thread` copies it out on that thread only. It needs
+// no drop.
+unsafe impl Send for LentCallHost<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for LentCallHost<'_> {}
 
 fn call_host_vtable<C: HostedCall>() -> CallHostVtableRef {
     // Each function's SAFETY: `data` is the `&C` that `CallHost::new::<C>` took, alive for the call.

@@ -35,10 +35,17 @@ pub struct Descriptor {
     pub schema_class: Option<String>,
     /// JSON Schema of its settings; absent means that any settings pass.
     pub settings_schema: Option<Value>,
-    /// It takes messages beyond a call and completes them later.
+    /// It takes messages beyond a call and completes them later. No message of an order tag is handed out while another
+    /// of that tag is not completed, so it keeps no order itself.
     pub asynchronous: bool,
-    /// It declares `flush`: what it took is done when `flush` returns.
+    /// It declares `flush`: a message whose digest returned `Ok` is taken, and done when the next `flush` returned `Ok`.
     pub buffering: bool,
+    /// A buffering consumer's `flush` is called so many milliseconds after the first message that it took, unless the
+    /// route says otherwise; absent leaves it to the host.
+    pub flush_max_wait_ms: Option<u64>,
+    /// A buffering consumer's `flush` is called when it took so many messages, unless the route says otherwise; absent
+    /// leaves it to the host.
+    pub flush_max_messages: Option<u64>,
     /// It keeps its offsets itself and answers `assigned` with start offsets.
     pub keeps_offsets: bool,
     /// How new code takes over.

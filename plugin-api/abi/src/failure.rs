@@ -1,5 +1,7 @@
 //! How a digest, a lifecycle call or a constructor says that it failed.
 
+use std::any::Any;
+
 use abi_stable::{StableAbi, std_types::RString};
 
 /// What the host is asked to do about a failure. A number, not an enum, so that a kind that a newer side knows is
@@ -53,5 +55,18 @@ impl Failure {
             delay_ms: 0,
             message: RString::from(message.into()),
         }
+    }
+
+    /// What a caught panic says, as a failure.
+    #[must_use]
+    pub fn of_panic(panic: Box<dyn Any + Send>) -> Self {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic whose payload is not text".to_owned());
+        // Dropping the payload may panic in turn; it is foreign, so it is leaked rather than trusted.
+        std::mem::forget(panic);
+        Self::new(FailureKind::PANIC, text)
     }
 }

@@ -112,7 +112,7 @@ fn instance_vtable<P: PluginInstance>() -> InstanceVtableRef {
                 let finished = if at.call == call.number { at.index } else { 0 };
                 CallReturn {
                     finished,
-                    broken: ROption::RSome(panic_failure(panic)),
+                    broken: ROption::RSome(Failure::of_panic(panic)),
                 }
             }
         }
@@ -133,7 +133,7 @@ fn instance_vtable<P: PluginInstance>() -> InstanceVtableRef {
         }));
         match answered {
             Ok(answer) => answer.map(RString::from).into(),
-            Err(panic) => RResult::RErr(panic_failure(panic)),
+            Err(panic) => RResult::RErr(Failure::of_panic(panic)),
         }
     }
     unsafe extern "C" fn drop<P: PluginInstance>(data: *mut c_void) -> RResult<(), Failure> {
@@ -141,7 +141,7 @@ fn instance_vtable<P: PluginInstance>() -> InstanceVtableRef {
         let boxed = unsafe { Box::from_raw(data.cast::<P>()) };
         match catch_unwind(AssertUnwindSafe(move || std::mem::drop(boxed))) {
             Ok(()) => RResult::ROk(()),
-            Err(panic) => RResult::RErr(panic_failure(panic)),
+            Err(panic) => RResult::RErr(Failure::of_panic(panic)),
         }
     }
     struct Table<P>(PhantomData<P>);
@@ -153,18 +153,6 @@ fn instance_vtable<P: PluginInstance>() -> InstanceVtableRef {
         });
     }
     InstanceVtableRef(Table::<P>::VALUE.static_as_prefix())
-}
-
-/// What a caught panic says, as a failure.
-pub(crate) fn panic_failure(panic: Box<dyn std::any::Any + Send>) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic whose payload is not text".to_owned());
-    // Dropping the payload may panic in turn; it is foreign, so it is leaked rather than trusted.
-    std::mem::forget(panic);
-    Failure::new(FailureKind::PANIC, text)
 }
 
 /// Runs one side's code under a function that the other side called: a panic must not cross, and here nobody could

@@ -12,7 +12,8 @@
 //!   takes its default;
 //! - what is said for every batch ([`Call`], [`MessageView`]) crosses as `repr(C)` structs of a frozen shape, and
 //!   every table of functions is an abi_stable prefix type: changed only by appending, a missing function is `None`.
-// The erased pointers of `Instance`, `CallHost`, `OwnedMessage` and `Host` are made and read here, and nowhere else.
+// The erased pointers of `Instance`, `CallHost`, `OwnedMessage` and `Host` are made, read and shared here, and nowhere
+// else.
 #![allow(unsafe_code)]
 
 pub mod call;
@@ -27,7 +28,7 @@ pub mod module;
 
 #[doc(hidden)]
 pub use abi_stable;
-pub use call::{Call, CallCell, CallHost, CallReturn, CutNumber, HostedCall, Progress};
+pub use call::{Call, CallCell, CallHost, CallReturn, CutNumber, HostedCall, LentCallHost, Progress};
 pub use descriptor::{
     ConstructRequest, ConsumerType, DescribeRequest, Descriptor, DigestInfo, DumpMode, IsolationDemand,
     SwapMode, Topics,

@@ -22,7 +22,8 @@ pub enum LifecycleCall {
         /// They are another member's already: nothing can be committed for them.
         lost: bool,
     },
-    /// What was taken and not completed must be done when this returns.
+    /// What a buffering consumer took must be done when this returns `Ok`; an error ends the instance, and what was
+    /// taken is handed in again.
     Flush,
     /// Last of all.
     Stopped,

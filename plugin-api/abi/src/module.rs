@@ -13,7 +13,6 @@ use abi_stable::{
 
 use crate::{
     ConstructRequest, DescribeRequest, Descriptor, Failure, FailureKind, Host, Instance,
-    instance::panic_failure,
     layout::{self, Older},
 };
 
@@ -178,7 +177,7 @@ fn from_text<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> RResult<T, Failure> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.into(),
-        Err(panic) => RResult::RErr(panic_failure(panic)),
+        Err(panic) => RResult::RErr(Failure::of_panic(panic)),
     }
 }
 
