@@ -1,5 +1,7 @@
 //! What a consumer says of itself: the seed's class attributes, and what the daemon must know besides.
 
+use std::time::Duration;
+
 use devour_abi::{ConsumerType, Descriptor, IsolationDemand, SwapMode, Topics};
 use serde_json::Value;
 
@@ -17,6 +19,7 @@ use serde_json::Value;
 pub struct Attributes {
     descriptor: Descriptor,
     headers: Option<bool>,
+    workers: Option<usize>,
 }
 
 impl Attributes {
@@ -85,17 +88,40 @@ impl Attributes {
         self
     }
 
-    /// The consumer takes messages beyond a call; what it took is done when `flush` returns.
+    /// The consumer keeps what it digests until `flush`: a message whose digest returned `Ok` is taken, and done when the
+    /// next `flush` returned `Ok`. An error of `flush` ends the instance, and what was taken is handed in again.
     #[must_use]
     pub fn buffering(mut self) -> Self {
         self.descriptor.buffering = true;
         self
     }
 
-    /// The consumer takes messages beyond a call and completes them from other threads.
+    /// `flush` is called so long after the first message that was taken. The route may say otherwise.
+    #[must_use]
+    pub fn flush_max_wait(mut self, wait: Duration) -> Self {
+        self.descriptor.flush_max_wait_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// `flush` is called when so many messages were taken. The route may say otherwise.
+    #[must_use]
+    pub fn flush_max_messages(mut self, messages: u64) -> Self {
+        self.descriptor.flush_max_messages = Some(messages);
+        self
+    }
+
+    /// The consumer takes messages beyond a call by [`Message::take`](crate::Message::take) and completes them from
+    /// threads of its own. An [`AsyncConsumer`](crate::AsyncConsumer) is asynchronous without saying so.
     #[must_use]
     pub fn asynchronous(mut self) -> Self {
         self.descriptor.asynchronous = true;
+        self
+    }
+
+    /// How many threads the runtime of an [`AsyncConsumer`](crate::AsyncConsumer) has; one if it does not say.
+    #[must_use]
+    pub fn workers(mut self, threads: usize) -> Self {
+        self.workers = Some(threads);
         self
     }
 
@@ -116,6 +142,10 @@ impl Attributes {
 
     pub(crate) fn headers(&self) -> Option<bool> {
         self.headers
+    }
+
+    pub(crate) fn worker_threads(&self) -> usize {
+        self.workers.unwrap_or(1).max(1)
     }
 
     pub(crate) fn into_descriptor(self) -> Descriptor {

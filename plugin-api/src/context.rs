@@ -62,8 +62,9 @@ pub(crate) struct Entered {
     outer: Option<ConsumerContext>,
 }
 
-/// The context of the consumer that is being called on this thread, or of the last one constructed in this library:
-/// for consumers that keep none. `None` before the first is constructed and after the last is gone.
+/// The context of the consumer that is being called on this thread (or whose runtime the thread belongs to), or of the
+/// last one constructed in this library: for consumers that keep none. `None` before the first is constructed and after
+/// the last is gone.
 ///
 /// ```
 /// if let Some(context) = devour::context() {
@@ -99,6 +100,11 @@ impl ConsumerContext {
         Entered {
             outer: CURRENT.replace(Some(self.clone())),
         }
+    }
+
+    /// Makes it this thread's own for good, unless another is entered.
+    pub(crate) fn stay(&self) {
+        CURRENT.set(Some(self.clone()));
     }
 
     pub(crate) fn host(&self) -> &Host {

@@ -28,6 +28,8 @@
 //! is committed to Kafka before its digest returned `Ok`; what fails says what to do about it ([`DigestError`]).
 //!
 //! - [`consumer`] makes a consumer of an impl block; [`Consumer`] is the same by hand.
+//! - With `async fn digest` many messages are in flight at once; by hand that is an [`AsyncConsumer`].
+//! - A consumer that is `buffering` keeps what it digests until its `flush`.
 //! - [`Raw`], [`Object`] and [`Json`] are what a digest takes, one per dump mode.
 //! - [`ConsumerContext`] counts, times, produces; `tracing` reaches the daemon's log.
 //! - [`testing`] feeds messages to a consumer without a broker.
@@ -35,6 +37,7 @@
 // The attribute writes paths that begin with `::devour`; inside this crate they must resolve too.
 extern crate self as devour;
 
+pub mod asynchronous;
 mod attributes;
 mod batch;
 mod consumer;
@@ -55,8 +58,10 @@ pub use devour_macros::{consumer, settings};
 pub use schemars;
 pub use serde;
 pub use serde_json;
+pub use tokio;
 pub use tracing;
 
+pub use asynchronous::consumer::AsyncConsumer;
 pub use attributes::Attributes;
 pub use batch::{Batch, BatchEntry, Place};
 pub use consumer::{Consumer, NoSettings, Revoked};
@@ -68,10 +73,10 @@ pub use message::{Header, Message, TakenMessage};
 /// All that a plugin usually needs: `use devour::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Attributes, Batch, Consumer, ConsumerContext, DigestError, Dumped, Json, Message, NoSettings, Object,
-        OrDigestError, Raw, Record, Revoked, TakenMessage, WithMessage,
+        AsyncConsumer, Attributes, Batch, Consumer, ConsumerContext, DigestError, Dumped, Json, Message,
+        NoSettings, Object, OrDigestError, Raw, Record, Revoked, TakenMessage, WithMessage,
         abi::{AssignedPartition, StartOffset},
-        consumer, export_consumer, settings,
+        consumer, export_async_consumer, export_consumer, settings,
     };
     pub use schemars::JsonSchema;
     pub use serde::Deserialize;

@@ -1,7 +1,7 @@
 //! What stands behind an exported symbol: written by `#[consumer]`, or given to every [`Consumer`]. An author needs
 //! nothing of this by name.
 
-use devour_abi::{AssignedPartition, Call, CallReturn, DigestInfo, DumpMode, StartOffset};
+use devour_abi::{AssignedPartition, Call, CallReturn, DigestInfo, DumpMode, PluginConsumer, StartOffset};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -86,18 +86,21 @@ pub trait Plugin: Sized + Send + 'static {
     }
 }
 
-/// A plugin with the name it is exported under and the crate it comes from.
+/// A consumer with the name it is exported under, the crate it comes from, and what stands behind its symbol.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not exported",
-    note = "`#[consumer(..)]` exports; after `impl Consumer for {Self}` write `export_consumer!({Self})`"
+    note = "`#[consumer(..)]` exports; after `impl Consumer for {Self}` write `export_consumer!({Self})`, after \
+            `impl AsyncConsumer` `export_async_consumer!({Self})`"
 )]
-pub trait Exported: Plugin {
+pub trait Exported: Sized + 'static {
     /// The symbol.
     const SYMBOL: &'static str;
     /// The crate's name.
     const PACKAGE: &'static str;
     /// The crate's version.
     const VERSION: &'static str;
+    /// What leads it through calls and life.
+    type Shim: PluginConsumer;
 }
 
 /// A digest that takes one message.
@@ -202,7 +205,7 @@ pub const fn accepts<M: Extract<'static>>(mode: DumpMode) -> bool {
     false
 }
 
-fn info<M: Extract<'static>>(name: &str, takes_batches: bool) -> DigestInfo {
+pub(crate) fn info<M: Extract<'static>>(name: &str, takes_batches: bool) -> DigestInfo {
     DigestInfo {
         name: name.to_owned(),
         dump: M::ACCEPTS[0],
@@ -289,13 +292,23 @@ macro_rules! export_consumer {
         $crate::export_consumer!($consumer as stringify!($consumer));
     };
     ($consumer:ty as $symbol:expr) => {
+        $crate::export_through!($consumer, $symbol, $crate::shim::Shim<$consumer>);
+    };
+}
+
+/// Exports a type through a shim; for the macros that know which.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_through {
+    ($consumer:ty, $symbol:expr, $shim:ty) => {
         const _: () = {
             impl $crate::plugin::Exported for $consumer {
                 const SYMBOL: &'static str = $symbol;
                 const PACKAGE: &'static str = env!("CARGO_PKG_NAME");
                 const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+                type Shim = $shim;
             }
-            $crate::abi::export_symbol!($symbol, $crate::shim::Shim<$consumer>);
+            $crate::abi::export_symbol!($symbol, $shim);
         };
     };
 }

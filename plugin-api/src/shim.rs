@@ -3,16 +3,18 @@
 use std::marker::PhantomData;
 
 use devour_abi::{
-    ABI_VERSION, Call, CallReturn, ConstructRequest, DescribeRequest, Descriptor, Failure, FailureKind, Host,
-    Instance, LifecycleAnswer, LifecycleCall, PluginConsumer, PluginInstance,
+    ABI_VERSION, Call, CallReturn, ConstructRequest, DescribeRequest, Descriptor, DigestInfo, DumpMode,
+    Failure, FailureKind, Host, Instance, LifecycleAnswer, LifecycleCall, PluginConsumer, PluginInstance,
 };
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    ConsumerContext, Revoked,
+    Attributes, ConsumerContext, Revoked,
     extract::describe_modes,
     log,
-    plugin::{DigestEntry, Exported, Plugin},
+    plugin::{Exported, Plugin},
     run::Lane,
 };
 
@@ -32,29 +34,19 @@ struct Running<C> {
 
 // === impl Shim ===
 
-impl<C: Exported> PluginConsumer for Shim<C> {
+impl<C: Exported + Plugin> PluginConsumer for Shim<C> {
     fn describe(request: DescribeRequest) -> Result<Descriptor, Failure> {
-        let mut attributes = C::attributes();
         // Settings that do not fit are a finding of `check`; what the consumer is can be said without them.
-        if let Ok(settings) = read_settings::<C>(request.settings) {
-            attributes = C::describe(&settings, attributes);
-        }
-        let headers = attributes.headers();
-        let mut descriptor = attributes.into_descriptor();
-        descriptor.abi = ABI_VERSION.to_owned();
-        descriptor.package = C::PACKAGE.to_owned();
-        descriptor.version = C::VERSION.to_owned();
-        descriptor.symbol = C::SYMBOL.to_owned();
-        descriptor.digests = C::digests().into_iter().map(|entry| entry.info).collect();
-        for digest in &mut descriptor.digests {
-            digest.reads_headers = headers.unwrap_or(digest.reads_headers);
-        }
-        descriptor.settings_schema = Some(schemars::schema_for!(C::Settings).to_value());
-        Ok(descriptor)
+        let attributes = match read_settings(request.settings) {
+            Ok(settings) => C::describe(&settings, C::attributes()),
+            Err(_) => C::attributes(),
+        };
+        let digests = C::digests().into_iter().map(|entry| entry.info);
+        Ok(descriptor_of::<C, C::Settings>(attributes, digests.collect()))
     }
 
     fn check(settings: Value) -> Vec<String> {
-        match read_settings::<C>(settings) {
+        match read_settings(settings) {
             Ok(settings) => C::check(&settings),
             Err(error) => vec![error],
         }
@@ -65,17 +57,11 @@ impl<C: Exported> PluginConsumer for Shim<C> {
         let context = ConsumerContext::new(host, &request);
         let entered = context.enter();
         let refuse = |text: String| Failure::new(FailureKind::FATAL, text);
-        let entry = pick_digest::<C>(request.digest_name.as_deref()).map_err(refuse)?;
-        let dump = request.dump.unwrap_or(entry.info.dump);
-        if !entry.info.accepts.contains(&dump) {
-            return Err(refuse(format!(
-                "the digest `{}` takes {}, which its parameters decide; it cannot take {}",
-                entry.info.name,
-                describe_modes(&entry.info.accepts),
-                dump.attribute(),
-            )));
-        }
-        let settings = read_settings::<C>(request.settings).map_err(refuse)?;
+        let mut digests = C::digests();
+        let infos: Vec<_> = digests.iter().map(|entry| &entry.info).collect();
+        let (place, dump) = choose_digest(&infos, &request).map_err(refuse)?;
+        let entry = digests.swap_remove(place);
+        let settings = read_settings(request.settings).map_err(refuse)?;
         let consumer = C::construct(settings, context.clone()).map_err(crate::DigestError::into_failure)?;
         drop(entered);
         let lane = Lane::new(dump, request.reject_tombstones);
@@ -88,37 +74,72 @@ impl<C: Exported> PluginConsumer for Shim<C> {
     }
 }
 
-fn pick_digest<C: Plugin>(name: Option<&str>) -> Result<DigestEntry<C>, String> {
-    let mut digests = C::digests();
-    let Some(name) = name else {
-        return if digests.is_empty() {
-            Err("it has no digest".to_owned())
-        } else {
-            Ok(digests.swap_remove(0))
-        };
-    };
-    match digests.iter().position(|entry| entry.info.name == name) {
-        Some(place) => Ok(digests.swap_remove(place)),
-        None => {
-            let names: Vec<_> = digests
-                .iter()
-                .map(|entry| format!("`{}`", entry.info.name))
-                .collect();
-            Err(format!(
-                "it has no digest named `{name}`; it has {}",
-                names.join(", ")
-            ))
-        }
+/// What the host is told of a consumer with these attributes and digests.
+pub(crate) fn descriptor_of<C: Exported, S: JsonSchema>(
+    attributes: Attributes,
+    digests: Vec<DigestInfo>,
+) -> Descriptor {
+    let headers = attributes.headers();
+    let mut descriptor = attributes.into_descriptor();
+    descriptor.abi = ABI_VERSION.to_owned();
+    descriptor.package = C::PACKAGE.to_owned();
+    descriptor.version = C::VERSION.to_owned();
+    descriptor.symbol = C::SYMBOL.to_owned();
+    descriptor.digests = digests;
+    for digest in &mut descriptor.digests {
+        digest.reads_headers = headers.unwrap_or(digest.reads_headers);
     }
+    descriptor.settings_schema = Some(schemars::schema_for!(S).to_value());
+    descriptor
 }
 
-fn read_settings<C: Plugin>(settings: Value) -> Result<C::Settings, String> {
+/// Which of the digests the request asks for, and how that takes messages.
+pub(crate) fn choose_digest(
+    digests: &[&DigestInfo],
+    request: &ConstructRequest,
+) -> Result<(usize, DumpMode), String> {
+    let place = match &request.digest_name {
+        None if digests.is_empty() => return Err("it has no digest".to_owned()),
+        None => 0,
+        Some(name) => match digests.iter().position(|info| info.name == *name) {
+            Some(place) => place,
+            None => {
+                let names: Vec<_> = digests.iter().map(|info| format!("`{}`", info.name)).collect();
+                return Err(format!(
+                    "it has no digest named `{name}`; it has {}",
+                    names.join(", ")
+                ));
+            }
+        },
+    };
+    let info = digests[place];
+    let dump = request.dump.unwrap_or(info.dump);
+    if !info.accepts.contains(&dump) {
+        return Err(format!(
+            "the digest `{}` takes {}, which its parameters decide; it cannot take {}",
+            info.name,
+            describe_modes(&info.accepts),
+            dump.attribute(),
+        ));
+    }
+    Ok((place, dump))
+}
+
+pub(crate) fn read_settings<S: DeserializeOwned>(settings: Value) -> Result<S, String> {
     let settings = if settings.is_null() {
         Value::Object(Map::new())
     } else {
         settings
     };
     serde_json::from_value(settings).map_err(|error| format!("its settings: {error}"))
+}
+
+/// Tells the host how many tombstones were passed over in a call.
+pub(crate) fn count_tombstones(lane: &mut Lane, context: &ConsumerContext) {
+    let tombstones = lane.take_tombstones();
+    if tombstones != 0 {
+        context.count(TOMBSTONES_PASSED, tombstones);
+    }
 }
 
 // === impl Running ===
@@ -128,10 +149,7 @@ impl<C: Plugin> PluginInstance for Running<C> {
         let _entered = self.context.enter();
         self.lane.hold_and_release(call);
         let returned = (self.run)(&mut self.consumer, call, &mut self.lane);
-        let tombstones = self.lane.take_tombstones();
-        if tombstones != 0 {
-            self.context.count(TOMBSTONES_PASSED, tombstones);
-        }
+        count_tombstones(&mut self.lane, &self.context);
         returned
     }
 

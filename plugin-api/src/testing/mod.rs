@@ -34,7 +34,7 @@ use devour_abi::{
 };
 use serde_json::Value;
 
-use crate::{plugin::Exported, shim::Shim};
+use crate::plugin::Exported;
 
 mod call;
 mod host;
@@ -132,7 +132,7 @@ impl<C: Exported> TesterBuilder<C> {
     /// What the constructor says, or why it was not called.
     pub fn build(self) -> Result<Tester<C>, TestError> {
         let host = Arc::new(TestHost::new(&self.request.settings));
-        let module = ConsumerModuleRef::of::<Shim<C>>();
+        let module = ConsumerModuleRef::of::<C::Shim>();
         let instance = module.construct_instance(&self.request, Host::new(Arc::clone(&host)))?;
         Ok(Tester {
             instance: Some(instance),
@@ -181,7 +181,7 @@ impl<C: Exported> Tester<C> {
     /// # Errors
     /// What failed.
     pub fn descriptor(settings: Value) -> Result<Descriptor, TestError> {
-        let module = ConsumerModuleRef::of::<Shim<C>>();
+        let module = ConsumerModuleRef::of::<C::Shim>();
         Ok(module.describe_consumer(&DescribeRequest { settings })?)
     }
 
@@ -190,7 +190,7 @@ impl<C: Exported> Tester<C> {
     /// # Errors
     /// If the check panicked.
     pub fn check(settings: &Value) -> Result<Vec<String>, TestError> {
-        Ok(ConsumerModuleRef::of::<Shim<C>>().check_settings(settings)?)
+        Ok(ConsumerModuleRef::of::<C::Shim>().check_settings(settings)?)
     }
 
     /// Hands messages to the consumer, in one call. A message without an offset of its own gets the next one of its
