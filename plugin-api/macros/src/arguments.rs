@@ -3,12 +3,15 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{
-    Error, Expr, Ident, Lit, LitBool, LitStr, Path, Result, Token, Type,
+    Error, Expr, Ident, LitStr, Path, Result, Token, Type,
     ext::IdentExt,
     parenthesized,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
+    token::Paren,
 };
+
+use crate::literal::{above_zero, duration, flag, one_of, string, strings, unknown};
 
 /// All that `#[consumer(..)]` may say.
 #[derive(Default)]
@@ -21,6 +24,12 @@ pub(crate) struct Arguments {
     pub(crate) settings: Option<Type>,
     pub(crate) strict: bool,
     pub(crate) symbol: Option<LitStr>,
+    /// Where it says that the consumer is buffering.
+    pub(crate) buffering: Option<Span>,
+    /// Where it says that the consumer completes messages by itself.
+    pub(crate) asynchronous: Option<Span>,
+    /// Where it says how many threads its runtime has.
+    pub(crate) workers: Option<Span>,
     /// Paths that must name types.
     pub(crate) types: Vec<Path>,
 }
@@ -72,6 +81,7 @@ const KNOWN: &[&str] = &[
     "keeps_offsets",
     "buffering",
     "asynchronous",
+    "workers",
     "symbol",
 ];
 
@@ -143,10 +153,23 @@ impl Arguments {
                 };
                 self.add(call);
             }
-            "keeps_offsets" | "buffering" | "asynchronous" => {
+            "keeps_offsets" => {
                 if flag(input)? {
-                    self.add(quote! { .#name() });
+                    self.add(quote! { .keeps_offsets() });
                 }
+            }
+            "asynchronous" => {
+                if flag(input)? {
+                    self.asynchronous = Some(name.span());
+                    self.add(quote! { .asynchronous() });
+                }
+            }
+            "buffering" => self.buffering(name, input)?,
+            "workers" => {
+                input.parse::<Token![=]>()?;
+                let threads = above_zero::<usize>(&input.parse()?)?;
+                self.workers = Some(name.span());
+                self.add(quote! { .workers(#threads) });
             }
             "strict" => self.strict = flag(input)?,
             "settings" => {
@@ -170,6 +193,41 @@ impl Arguments {
 
     fn add(&mut self, call: TokenStream) {
         self.attributes.extend(call);
+    }
+
+    /// `buffering`, `buffering = false`, or `buffering(max_wait = "5s", max_messages = 1000)` with either or both.
+    fn buffering(&mut self, name: &Ident, input: ParseStream<'_>) -> Result<()> {
+        if !input.peek(Paren) {
+            if !flag(input)? {
+                return Ok(());
+            }
+        } else {
+            let inner;
+            parenthesized!(inner in input);
+            while !inner.is_empty() {
+                let key = Ident::parse_any(&inner)?;
+                inner.parse::<Token![=]>()?;
+                match key.to_string().as_str() {
+                    "max_wait" => {
+                        let milliseconds = duration(&inner.parse()?)?;
+                        self.add(quote! {
+                            .flush_max_wait(::std::time::Duration::from_millis(#milliseconds))
+                        });
+                    }
+                    "max_messages" => {
+                        let messages = above_zero::<u64>(&inner.parse()?)?;
+                        self.add(quote! { .flush_max_messages(#messages) });
+                    }
+                    other => return Err(unknown(&key, other, &["max_wait", "max_messages"])),
+                }
+                if !inner.is_empty() {
+                    inner.parse::<Token![,]>()?;
+                }
+            }
+        }
+        self.buffering = Some(name.span());
+        self.add(quote! { .buffering() });
+        Ok(())
     }
 
     fn config(&mut self, input: ParseStream<'_>) -> Result<()> {
@@ -257,74 +315,4 @@ impl Parse for DigestArguments {
         }
         Ok(arguments)
     }
-}
-
-fn string(input: ParseStream<'_>) -> Result<LitStr> {
-    input.parse::<Token![=]>()?;
-    input.parse()
-}
-
-/// `= "a"` or `= ["a", "b"]`.
-fn strings(input: ParseStream<'_>) -> Result<Vec<LitStr>> {
-    input.parse::<Token![=]>()?;
-    let text = |expr: &Expr| match expr {
-        Expr::Lit(literal) => match &literal.lit {
-            Lit::Str(text) => Ok(text.clone()),
-            other => Err(Error::new(other.span(), "expected a string")),
-        },
-        other => Err(Error::new_spanned(other, "expected a string")),
-    };
-    match input.parse()? {
-        Expr::Array(list) => list.elems.iter().map(text).collect(),
-        one => Ok(vec![text(&one)?]),
-    }
-}
-
-/// Nothing (true), or `= true`, `= false`.
-fn flag(input: ParseStream<'_>) -> Result<bool> {
-    if input.peek(Token![=]) {
-        input.parse::<Token![=]>()?;
-        return Ok(input.parse::<LitBool>()?.value);
-    }
-    Ok(true)
-}
-
-fn one_of(input: ParseStream<'_>, choices: &[(&str, &str)]) -> Result<Ident> {
-    let text = string(input)?;
-    let value = text.value();
-    match choices.iter().find(|(name, _)| *name == value) {
-        Some((_, variant)) => Ok(Ident::new(variant, text.span())),
-        None => {
-            let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            Err(Error::new(
-                text.span(),
-                format!("expected {}", names.join(" or ")),
-            ))
-        }
-    }
-}
-
-fn unknown(name: &Ident, text: &str, known: &[&str]) -> Error {
-    let nearest = known.iter().min_by_key(|candidate| distance(candidate, text));
-    let hint = match nearest {
-        Some(nearest) if distance(nearest, text) <= 2 => format!("; did you mean `{nearest}`?"),
-        _ => format!("; there are {}", known.join(", ")),
-    };
-    Error::new(name.span(), format!("there is no argument `{text}`{hint}"))
-}
-
-/// How many letters must be added, removed or changed.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let changed = corner + usize::from(a != *b);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[right.len()]
 }

@@ -15,7 +15,7 @@ pub(crate) struct Digest {
     pub(crate) name: Ident,
     /// The items of its handler.
     pub(crate) items: TokenStream,
-    /// Its `DigestEntry`.
+    /// Its `DigestEntry`, or its `AsyncDigestEntry`.
     pub(crate) entry: TokenStream,
 }
 
@@ -36,65 +36,113 @@ impl Digest {
         let dump = marks.own.dump.winner().or_else(|| marks.block_dump.winner());
         let handler = format_ident!("Digest{index}");
         let text = name.to_string();
-        if let Some(message) = batch_of(method) {
-            let message = lent(message, &own);
-            let items = quote! {
-                struct #handler;
-                impl ::devour::plugin::BatchHandler<#consumer> for #handler {
-                    type Message<'m> = #message;
-                    fn digest(
-                        consumer: &mut #consumer,
-                        batch: &mut ::devour::Batch<Self::Message<'_>>,
-                    ) -> ::std::result::Result<(), ::devour::DigestError> {
-                        ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, batch))
-                    }
-                }
-            };
-            let assertion =
-                dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("BatchHandler")));
+        let is_async = method.sig.asyncness.is_some();
+        let (items, kind, entry) = if let Some(message) = batch_of(method) {
+            if is_async {
+                return Err(Error::new_spanned(
+                    message,
+                    "an async digest takes one message: many of them run at once, up to the route's `in_flight`",
+                ));
+            }
+            let items = batch_handler(&handler, consumer, &name, &lent(message, &own));
             let entry = quote! { ::devour::plugin::DigestEntry::batch::<#handler>(#text) };
-            return Ok(Self {
-                name,
-                items: quote! { #items #assertion },
-                entry: dumped(entry, dump),
-            });
-        }
-        let mut parameters = method.sig.inputs.iter().skip(1);
-        check_offset(method, parameters.next())?;
-        let parameters = parameters.map(Parameter::read).collect::<Result<Vec<_>>>()?;
-        let taken = Taken::of(index, &parameters, dump, marks, &own)?;
-        let Taken {
-            items,
-            message,
-            prepare,
-            arguments,
-        } = taken;
-        let call = quote_spanned! { method.sig.output.span() =>
-            ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, offset, #(#arguments),*))
-        };
-        let items = quote! {
-            #items
-            struct #handler;
-            impl ::devour::plugin::Handler<#consumer> for #handler {
-                type Message<'m> = #message;
-                #[inline]
-                fn digest(
-                    consumer: &mut #consumer,
-                    offset: i64,
-                    taken: Self::Message<'_>,
-                ) -> ::std::result::Result<(), ::devour::DigestError> {
-                    #prepare
-                    #call
-                }
+            (items, quote! { ::devour::plugin::BatchHandler }, entry)
+        } else {
+            let mut parameters = method.sig.inputs.iter().skip(1);
+            check_offset(method, parameters.next())?;
+            let parameters = parameters.map(Parameter::read).collect::<Result<Vec<_>>>()?;
+            let taken = Taken::of(index, &parameters, dump, marks, &own)?;
+            if is_async {
+                let entry =
+                    quote! { ::devour::asynchronous::plugin::AsyncDigestEntry::single::<#handler>(#text) };
+                let kind = quote! { ::devour::asynchronous::plugin::AsyncHandler };
+                (async_handler(&handler, consumer, method, &taken), kind, entry)
+            } else {
+                let entry = quote! { ::devour::plugin::DigestEntry::single::<#handler>(#text) };
+                let kind = quote! { ::devour::plugin::Handler };
+                (single_handler(&handler, consumer, method, &taken), kind, entry)
             }
         };
-        let assertion = dump.map(|dump| accepts(dump, &handler, consumer, &format_ident!("Handler")));
-        let entry = quote! { ::devour::plugin::DigestEntry::single::<#handler>(#text) };
+        let assertion = dump.map(|dump| accepts(dump, &handler, consumer, &kind));
         Ok(Self {
             name,
             items: quote! { #items #assertion },
             entry: dumped(entry, dump),
         })
+    }
+}
+
+fn batch_handler(handler: &Ident, consumer: &Type, name: &Ident, message: &TokenStream) -> TokenStream {
+    quote! {
+        struct #handler;
+        impl ::devour::plugin::BatchHandler<#consumer> for #handler {
+            type Message<'m> = #message;
+            fn digest(
+                consumer: &mut #consumer,
+                batch: &mut ::devour::Batch<Self::Message<'_>>,
+            ) -> ::std::result::Result<(), ::devour::DigestError> {
+                ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, batch))
+            }
+        }
+    }
+}
+
+fn single_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: &Taken) -> TokenStream {
+    let Taken {
+        items,
+        message,
+        prepare,
+        arguments,
+    } = taken;
+    let name = &method.sig.ident;
+    let call = quote_spanned! { method.sig.output.span() =>
+        ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, offset, #(#arguments),*))
+    };
+    quote! {
+        #items
+        struct #handler;
+        impl ::devour::plugin::Handler<#consumer> for #handler {
+            type Message<'m> = #message;
+            #[inline]
+            fn digest(
+                consumer: &mut #consumer,
+                offset: i64,
+                taken: Self::Message<'_>,
+            ) -> ::std::result::Result<(), ::devour::DigestError> {
+                #prepare
+                #call
+            }
+        }
+    }
+}
+
+fn async_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: &Taken) -> TokenStream {
+    let Taken {
+        items,
+        message,
+        prepare,
+        arguments,
+    } = taken;
+    let name = &method.sig.ident;
+    let call = quote_spanned! { method.sig.output.span() =>
+        ::devour::IntoOutcome::into_outcome(<#consumer>::#name(consumer, offset, #(#arguments),*).await)
+    };
+    // At the method's name, so that a future that cannot go from thread to thread is shown there.
+    let future = quote_spanned! { name.span() =>
+        impl ::std::future::Future<Output = ::std::result::Result<(), ::devour::DigestError>> + ::std::marker::Send
+    };
+    quote! {
+        #items
+        struct #handler;
+        impl ::devour::asynchronous::plugin::AsyncHandler<#consumer> for #handler {
+            type Message<'m> = #message;
+            fn digest(consumer: &#consumer, offset: i64, taken: Self::Message<'_>) -> #future {
+                async move {
+                    #prepare
+                    #call
+                }
+            }
+        }
     }
 }
 
@@ -247,19 +295,22 @@ fn lent(ty: &Type, own: &[Ident]) -> TokenStream {
 /// Checks what every digest has; returns the lifetimes that the method declares.
 fn check_signature(method: &ImplItemFn) -> Result<Vec<Ident>> {
     let signature = &method.sig;
-    if let Some(token) = &signature.asyncness {
-        return Err(Error::new_spanned(
-            token,
-            "a digest is not `async`: it is called on a thread of its lane",
-        ));
-    }
     if let Some(token) = &signature.unsafety {
         return Err(Error::new_spanned(token, "a digest is not `unsafe`"));
     }
-    match signature.receiver() {
-        Some(receiver) if receiver.reference.is_some() => {}
-        Some(receiver) => return Err(Error::new_spanned(receiver, "a digest takes `&mut self`")),
-        None => return Err(Error::new_spanned(&signature.ident, "a digest takes `&mut self`")),
+    match (signature.asyncness, signature.receiver()) {
+        (Some(_), Some(receiver)) if receiver.reference.is_some() && receiver.mutability.is_none() => {}
+        (Some(_), receiver) => {
+            let text = "an async digest takes `&self`: many of them run at once, so what they change stands behind a \
+                        `Mutex` or is atomic";
+            return Err(match receiver {
+                Some(receiver) => Error::new_spanned(receiver, text),
+                None => Error::new_spanned(&signature.ident, text),
+            });
+        }
+        (None, Some(receiver)) if receiver.reference.is_some() => {}
+        (None, Some(receiver)) => return Err(Error::new_spanned(receiver, "a digest takes `&mut self`")),
+        (None, None) => return Err(Error::new_spanned(&signature.ident, "a digest takes `&mut self`")),
     }
     let mut own = Vec::new();
     for generic in &signature.generics.params {
@@ -294,7 +345,7 @@ fn check_offset(method: &ImplItemFn, parameter: Option<&FnArg>) -> Result<()> {
 }
 
 /// Fails to compile where the dump mode is not one that the handler's message can be made from.
-fn accepts(dump: Dump, handler: &Ident, consumer: &Type, kind: &Ident) -> TokenStream {
+fn accepts(dump: Dump, handler: &Ident, consumer: &Type, kind: &TokenStream) -> TokenStream {
     let variant = dump.mode.variant();
     let text = format!(
         "`{}` does not fit the type that the digest takes",
@@ -302,7 +353,7 @@ fn accepts(dump: Dump, handler: &Ident, consumer: &Type, kind: &Ident) -> TokenS
     );
     quote_spanned! { dump.span =>
         const _: () = ::std::assert!(
-            ::devour::plugin::accepts::<<#handler as ::devour::plugin::#kind<#consumer>>::Message<'static>>(#variant),
+            ::devour::plugin::accepts::<<#handler as #kind<#consumer>>::Message<'static>>(#variant),
             #text
         );
     }

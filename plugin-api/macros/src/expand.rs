@@ -1,12 +1,13 @@
-//! The impl block as a whole: which methods are digests, which are its life, and the `Plugin` that they make.
+//! The impl block as a whole: which methods are digests, and the `Plugin` that they and its life make.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote, quote_spanned};
-use syn::{Attribute, Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result, Type, spanned::Spanned};
+use quote::{ToTokens, quote};
+use syn::{Attribute, Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result};
 
 use crate::{
     arguments::{Arguments, DigestArguments},
     digest::{Digest, Marks, takes_batch},
+    life::{Kind, construct, hooks},
     types::last_segment,
 };
 
@@ -36,7 +37,7 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
     let Some(type_name) = last_segment(consumer).map(|segment| segment.ident.clone()) else {
         return Err(Error::new_spanned(consumer, "expected the name of a type"));
     };
-    let digests = digests(&block, &arguments)?;
+    let (kind, digests) = digests(&block, &arguments)?;
     let items = digests.iter().map(|digest| &digest.items);
     let entries = digests.iter().map(|digest| &digest.entry);
     let attributes = &arguments.attributes;
@@ -45,21 +46,33 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
         .as_ref()
         .map_or_else(|| quote! { ::devour::NoSettings }, ToTokens::to_token_stream);
     let construct = construct(&block, &arguments, consumer)?;
-    let hooks = hooks(&block, consumer)?;
+    let hooks = hooks(&block, &arguments, kind, consumer)?;
     let symbol = arguments
         .symbol
         .as_ref()
         .map_or_else(|| type_name.to_string(), syn::LitStr::value);
     let types = &arguments.types;
+    let (plugin, entry, export) = match kind {
+        Kind::Sync => (
+            quote! { ::devour::plugin::Plugin },
+            quote! { ::devour::plugin::DigestEntry },
+            quote! { ::devour::export_consumer! },
+        ),
+        Kind::Async => (
+            quote! { ::devour::asynchronous::plugin::AsyncPlugin },
+            quote! { ::devour::asynchronous::plugin::AsyncDigestEntry },
+            quote! { ::devour::export_async_consumer! },
+        ),
+    };
     let block = unmarked(block.to_token_stream());
     Ok(quote! {
         #block
         const _: () = {
             #(const _: ::std::marker::PhantomData<#types> = ::std::marker::PhantomData;)*
             #(#items)*
-            impl ::devour::plugin::Plugin for #consumer {
+            impl #plugin for #consumer {
                 type Settings = #settings;
-                fn digests() -> ::std::vec::Vec<::devour::plugin::DigestEntry<Self>> {
+                fn digests() -> ::std::vec::Vec<#entry<Self>> {
                     ::std::vec![#(#entries),*]
                 }
                 fn attributes() -> ::devour::Attributes {
@@ -68,7 +81,7 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
                 #construct
                 #hooks
             }
-            ::devour::export_consumer!(#consumer as #symbol);
+            #export(#consumer as #symbol);
         };
     })
 }
@@ -96,15 +109,15 @@ fn is_digest_mark(attribute: &Attribute) -> bool {
     attribute.path().is_ident("digest")
 }
 
-fn methods(block: &ItemImpl) -> impl Iterator<Item = &ImplItemFn> {
+pub(crate) fn methods(block: &ItemImpl) -> impl Iterator<Item = &ImplItemFn> {
     block.items.iter().filter_map(|item| match item {
         ImplItem::Fn(method) => Some(method),
         _ => None,
     })
 }
 
-/// The digests of the block, the default one first.
-fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<Vec<Digest>> {
+/// The digests of the block, the default one first, and whether they are async.
+fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<(Kind, Vec<Digest>)> {
     let mut found: Vec<(&ImplItemFn, DigestArguments)> = Vec::new();
     for method in methods(block) {
         let mark = method.attrs.iter().find(|attribute| is_digest_mark(attribute));
@@ -135,6 +148,7 @@ fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<Vec<Digest>> {
         };
         found.push((only, DigestArguments::default()));
     }
+    let kind = Kind::of(found.iter().map(|(method, _)| *method))?;
     let mut digests = Vec::new();
     for (index, (method, own)) in found.iter().enumerate() {
         let marks = Marks {
@@ -157,107 +171,5 @@ fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<Vec<Digest>> {
         };
         digests[..=place].rotate_right(1);
     }
-    Ok(digests)
-}
-
-fn construct(block: &ItemImpl, arguments: &Arguments, consumer: &Type) -> Result<TokenStream> {
-    let own = methods(block).find(|method| method.sig.ident == "construct");
-    let body = match (own, &arguments.settings) {
-        (Some(method), settings) => {
-            let call = match (method.sig.inputs.len(), settings) {
-                (1, None) => quote! { <#consumer>::construct(context) },
-                (1, Some(_)) => quote! { <#consumer>::construct(settings) },
-                (2, _) => quote! { <#consumer>::construct(settings, context) },
-                _ => {
-                    let text = "`construct` takes `settings`, `context: ConsumerContext`, or both, and returns \
-                                `Result<Self, DigestError>`";
-                    return Err(Error::new_spanned(&method.sig, text));
-                }
-            };
-            quote_spanned! { method.sig.ident.span() => #call }
-        }
-        (None, Some(settings)) => {
-            let text = "a consumer with settings has `fn construct(settings: .., context: ConsumerContext) -> \
-                        Result<Self, DigestError>`";
-            return Err(Error::new_spanned(settings, text));
-        }
-        (None, None) => quote_spanned! { consumer.span() =>
-            ::std::result::Result::Ok(<#consumer as ::std::default::Default>::default())
-        },
-    };
-    Ok(quote! {
-        fn construct(
-            settings: Self::Settings,
-            context: ::devour::ConsumerContext,
-        ) -> ::std::result::Result<Self, ::devour::DigestError> {
-            let _ = (&settings, &context);
-            #body
-        }
-    })
-}
-
-/// The methods of the block that are the consumer's life, forwarded.
-fn hooks(block: &ItemImpl, consumer: &Type) -> Result<TokenStream> {
-    let outcome = quote! { ::std::result::Result<(), ::devour::DigestError> };
-    let mut hooks = TokenStream::new();
-    for method in methods(block) {
-        let name = &method.sig.ident;
-        let taken = method.sig.inputs.len();
-        let expect = |count: usize, shape: &str| {
-            if taken == count {
-                Ok(())
-            } else {
-                Err(Error::new_spanned(&method.sig, format!("expected `{shape}`")))
-            }
-        };
-        let text = name.to_string();
-        hooks.extend(match text.as_str() {
-            "started" | "flush" | "stopped" => {
-                expect(1, &format!("fn {text}(&mut self) -> Result<(), DigestError>"))?;
-                quote_spanned! { name.span() =>
-                    fn #name(&mut self) -> #outcome { ::devour::IntoOutcome::into_outcome(<#consumer>::#name(self)) }
-                }
-            }
-            "assigned" => {
-                expect(
-                    2,
-                    "fn assigned(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<StartOffset>, DigestError>",
-                )?;
-                quote_spanned! { name.span() =>
-                    fn assigned(
-                        &mut self,
-                        partitions: &[::devour::abi::AssignedPartition],
-                    ) -> ::std::result::Result<::std::vec::Vec<::devour::abi::StartOffset>, ::devour::DigestError> {
-                        ::devour::plugin::IntoStartOffsets::into_start_offsets(<#consumer>::assigned(self, partitions))
-                    }
-                }
-            }
-            "revoked" => {
-                expect(2, "fn revoked(&mut self, revoked: &Revoked) -> Result<(), DigestError>")?;
-                quote_spanned! { name.span() =>
-                    fn revoked(&mut self, revoked: &::devour::Revoked) -> #outcome {
-                        ::devour::IntoOutcome::into_outcome(<#consumer>::revoked(self, revoked))
-                    }
-                }
-            }
-            "check" if method.sig.receiver().is_none() => {
-                expect(1, "fn check(settings: &Settings) -> Vec<String>")?;
-                quote_spanned! { name.span() =>
-                    fn check(settings: &Self::Settings) -> ::std::vec::Vec<::std::string::String> {
-                        <#consumer>::check(settings)
-                    }
-                }
-            }
-            "describe" if method.sig.receiver().is_none() => {
-                expect(2, "fn describe(settings: &Settings, attributes: Attributes) -> Attributes")?;
-                quote_spanned! { name.span() =>
-                    fn describe(settings: &Self::Settings, attributes: ::devour::Attributes) -> ::devour::Attributes {
-                        <#consumer>::describe(settings, attributes)
-                    }
-                }
-            }
-            _ => TokenStream::new(),
-        });
-    }
-    Ok(hooks)
+    Ok((kind, digests))
 }

@@ -4,7 +4,11 @@
 mod arguments;
 mod digest;
 mod expand;
+mod life;
+mod literal;
 mod parameter;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use proc_macro::TokenStream;
@@ -32,13 +36,18 @@ use quote::quote;
 /// | `headers`, `headers = false` | digests see headers, or do not |
 /// | `swap = "after"` | the old is stopped before new code is built, else `"beside"` |
 /// | `isolation = "process"` | never in a thread of the daemon, else `"any"` |
-/// | `keeps_offsets`, `buffering`, `asynchronous` | see `Attributes` |
+/// | `keeps_offsets`, `asynchronous` | see `Attributes` |
+/// | `buffering`, `buffering(max_wait = "5s", max_messages = 1000)` | digests keep what they take until `flush`, which is called so long after the first and at so many |
+/// | `workers = 2` | threads of async digests, else one |
 /// | `symbol = "name"` | exported under another name than the type's |
 ///
 /// A method marked `#[digest(dump_raw)]` (or `strict`) has it for itself. These methods of the block are its life, with
 /// the signatures of `Consumer`; `()` will do where they return `Result<(), DigestError>`: `construct`, `started`,
 /// `assigned`, `revoked`, `flush`, `stopped`; and `check`, `describe`. Without `construct` the type must be `Default`.
 /// All other methods are the author's own.
+///
+/// Where digests are `async fn digest(&self, offset: i64, ..)`, many messages are in flight at once, and the steps of the
+/// consumer's life take `&self` and may be async too; see `AsyncConsumer`.
 ///
 /// ```
 /// use devour::prelude::*;
@@ -105,6 +114,37 @@ use quote::quote;
 /// #[consumer(topic = "x")]
 /// impl Borrowing {
 ///     fn digest(&mut self, offset: i64, names: Vec<&str>) {} // an escape could not be held
+/// }
+/// ```
+/// ```compile_fail
+/// use devour::prelude::*;
+/// #[derive(Default)]
+/// struct Exclusive;
+/// #[consumer(topic = "x")]
+/// impl Exclusive {
+///     async fn digest(&mut self, offset: i64, id: u64) {} // an async digest takes `&self`
+/// }
+/// ```
+/// ```compile_fail
+/// use devour::prelude::*;
+/// #[derive(Default)]
+/// struct Unsendable;
+/// #[consumer(topic = "x")]
+/// impl Unsendable {
+///     async fn digest(&self, offset: i64, id: u64) {
+///         let id = std::rc::Rc::new(id); // an `Rc` cannot go to another thread while the future awaits
+///         devour::tokio::task::yield_now().await;
+///         drop(id);
+///     }
+/// }
+/// ```
+/// ```compile_fail
+/// use devour::prelude::*;
+/// #[derive(Default)]
+/// struct Hoarder(Vec<u64>);
+/// #[consumer(topic = "x", buffering)] // it has no `flush`
+/// impl Hoarder {
+///     fn digest(&mut self, offset: i64, id: u64) { self.0.push(id); }
 /// }
 /// ```
 #[proc_macro_attribute]
