@@ -31,7 +31,7 @@ impl SumLengths {
         Ok(())
     }
 
-    fn flush(&mut self) {
+    fn stopped(&mut self) {
         TOTAL.store(self.total, Ordering::Relaxed);
     }
 }
@@ -118,7 +118,7 @@ fn main() -> Result<(), String> {
         runs.push((on_processor()? - begun) / (CALLS as f64 * BATCH as f64));
     }
     instance
-        .lifecycle(&LifecycleCall::Flush)
+        .lifecycle(&LifecycleCall::Stopped)
         .map_err(|failure| failure.message.into_string())?;
     let expected = 5 * CALLS * BATCH as u64 * payload.len() as u64;
     assert_eq!(TOTAL.load(Ordering::Relaxed), expected, "bytes summed up");

@@ -124,6 +124,11 @@ fn a_descriptor_says_what_the_attribute_said() {
     assert_eq!(descriptor.digests[0].name, "digest");
     assert_eq!(descriptor.digests[0].dump, DumpMode::Json);
     assert!(!descriptor.digests[0].reads_headers);
+    assert!(!descriptor.asynchronous && !descriptor.buffering);
+    assert_eq!(
+        (descriptor.flush_max_wait_ms, descriptor.flush_max_messages),
+        (None, None)
+    );
 }
 
 /// Every shape of a JSON parameter.
@@ -421,7 +426,12 @@ pub struct Limited {
     context: ConsumerContext,
 }
 
-#[consumer(settings = LimitSettings, topic = "limited", symbol = "limited_numbers")]
+#[consumer(
+    settings = LimitSettings,
+    topic = "limited",
+    symbol = "limited_numbers",
+    buffering(max_wait = "1500ms", max_messages = 1_000)
+)]
 impl Limited {
     fn construct(settings: LimitSettings, context: ConsumerContext) -> Result<Self, DigestError> {
         if settings.limit == 13 {
@@ -501,6 +511,9 @@ fn settings_are_checked_and_described() {
     let descriptor = Tester::<Limited>::descriptor(json!({"limit": 1, "topic": "other"})).unwrap();
     assert_eq!(descriptor.topic.unwrap().names(), ["limited", "other"]);
     assert_eq!(descriptor.symbol, "limited_numbers");
+    assert!(descriptor.buffering && !descriptor.asynchronous);
+    assert_eq!(descriptor.flush_max_wait_ms, Some(1_500));
+    assert_eq!(descriptor.flush_max_messages, Some(1_000));
     let schema = descriptor.settings_schema.unwrap();
     assert_eq!(
         schema["properties"]["limit"]["description"],
@@ -538,7 +551,7 @@ fn a_consumer_lives_from_construct_to_stopped() {
             Outcome::Rejected {
                 message: "6 is above the limit".into()
             },
-            Outcome::Done
+            Outcome::Taken
         ]
     );
     assert_eq!(tester.counter("refused"), 1);
@@ -553,6 +566,8 @@ fn a_consumer_lives_from_construct_to_stopped() {
         [("from".to_owned(), Some(b"limited".to_vec()))]
     );
     assert_eq!(tester.flush().unwrap_err().message, "not yet");
+    // A flush that fails ends the instance.
+    tester.restart().unwrap();
     tester.revoked(&[("limited", 0)]).unwrap();
     tester.stopped().unwrap();
     let lines: Vec<_> = tester
@@ -561,11 +576,12 @@ fn a_consumer_lives_from_construct_to_stopped() {
         .map(|line| (line.message, line.fields))
         .collect();
     assert_eq!(lines[1], ("started".into(), json!({"route": "test", "lane": 1})));
+    assert_eq!(lines[2].0, "made");
     assert_eq!(
-        lines[2],
+        lines[3],
         ("revoked".into(), json!({"partitions": 1, "lost": false}))
     );
-    assert_eq!(lines[3], ("stopped".into(), json!({"asked": true})));
+    assert_eq!(lines[4], ("stopped".into(), json!({"asked": true})));
 }
 
 #[test]

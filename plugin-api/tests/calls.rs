@@ -375,6 +375,55 @@ fn failures_and_passed_over_ranges_are_told_before_the_cell_moves_past_them() {
     assert_eq!(cell.load(), at(7));
 }
 
+/// An async consumer, to be called as the host calls it.
+#[derive(Default)]
+pub struct Nap;
+
+#[consumer(dump_raw)]
+impl Nap {
+    async fn digest(&self, _offset: i64, _text: &str) {}
+}
+
+#[test]
+fn an_async_call_stores_each_message_before_it_is_taken_and_holds_no_tag() {
+    let module = ConsumerModuleRef::of::<<Nap as devour::plugin::Exported>::Shim>();
+    let mut instance = module
+        .construct_instance(&ConstructRequest::default(), Host::new(Arc::new(Silent)))
+        .unwrap();
+    let (cell, cut) = (CallCell::new(), CutNumber::new());
+    let scribe = Scribe {
+        cell: &cell,
+        lines: Mutex::default(),
+    };
+    let mut garbled = view("", 1);
+    garbled.payload = ROption::RSome([0xff].as_slice().into());
+    let mut tombstone = view("", 1);
+    tombstone.payload = ROption::RNone;
+    let views = [view("a", 1), garbled, tombstone, view("b", 1)];
+    let returned = instance.digest(&Call {
+        number: 4,
+        messages: views.as_slice().into(),
+        released: [].as_slice().into(),
+        held: [1].as_slice().into(),
+        hold_on_reject: true,
+        cell: &cell,
+        cut: &cut,
+        host: CallHost::new(&scribe),
+        more: ROption::RNone,
+    });
+    assert_eq!((returned.finished, returned.broken), (4, ROption::RNone));
+    let at = |index| Progress { call: 4, index };
+    let lines = scribe.lines.into_inner().unwrap();
+    // This host gives nothing beyond a call, which is a retry.
+    let expected = [
+        ("0 retry".to_owned(), at(0)),
+        ("1 undecodable".to_owned(), at(1)),
+        ("3 retry".to_owned(), at(3)),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(cell.load(), at(4));
+}
+
 /// Cuts its own calls.
 pub struct Cutter {
     cut: &'static CutNumber,

@@ -136,7 +136,7 @@ fn async_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: &
         struct #handler;
         impl ::devour::asynchronous::plugin::AsyncHandler<#consumer> for #handler {
             type Message<'m> = #message;
-            fn digest(consumer: &#consumer, offset: i64, taken: Self::Message<'_>) -> #future {
+            fn digest<'m>(consumer: &'m #consumer, offset: i64, taken: Self::Message<'m>) -> #future {
                 async move {
                     #prepare
                     #call

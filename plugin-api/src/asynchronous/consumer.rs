@@ -77,10 +77,11 @@ pub trait AsyncConsumer: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it was not, and what to do about it.
-    fn digest(
-        &self,
+    fn digest<'m>(
+        // One lifetime for both, which an `async fn digest(&self, offset: i64, message: Raw<'_>)` is more general than.
+        &'m self,
         offset: i64,
-        message: Self::Message<'_>,
+        message: Self::Message<'m>,
     ) -> impl Future<Output = Result<(), DigestError>> + Send;
 
     /// First of all: open what you need.

@@ -84,17 +84,17 @@ pub trait AsyncPlugin: Sized + Send + Sync + 'static {
 }
 
 /// An async digest.
-pub trait AsyncHandler<C>: 'static {
+pub trait AsyncHandler<C: 'static>: 'static {
     /// What it takes.
     type Message<'m>: Extract<'m> + Send;
     /// Digests.
     ///
     /// # Errors
     /// What the digest says.
-    fn digest(
-        consumer: &C,
+    fn digest<'m>(
+        consumer: &'m C,
         offset: i64,
-        message: Self::Message<'_>,
+        message: Self::Message<'m>,
     ) -> impl Future<Output = Result<(), DigestError>> + Send;
 }
 
@@ -174,10 +174,10 @@ struct ByHand;
 impl<C: AsyncConsumer> AsyncHandler<C> for ByHand {
     type Message<'m> = C::Message<'m>;
 
-    fn digest(
-        consumer: &C,
+    fn digest<'m>(
+        consumer: &'m C,
         offset: i64,
-        message: Self::Message<'_>,
+        message: Self::Message<'m>,
     ) -> impl Future<Output = Result<(), DigestError>> + Send {
         consumer.digest(offset, message)
     }

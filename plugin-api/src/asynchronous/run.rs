@@ -62,7 +62,11 @@ pub(super) fn spawn_each<C: Send + Sync + 'static, H: AsyncHandler<C>>(
 
 /// One message from its first await to its end. Dropped on the way (its instance ended), it gives the message back:
 /// dropping the handle asks for a retry.
-async fn task<C: Send + Sync, H: AsyncHandler<C>>(consumer: Arc<C>, owned: OwnedMessage, dump: DumpMode) {
+async fn task<C: Send + Sync + 'static, H: AsyncHandler<C>>(
+    consumer: Arc<C>,
+    owned: OwnedMessage,
+    dump: DumpMode,
+) {
     let ended = caught(digest::<C, H>(&consumer, &owned, dump)).await;
     let failure = match ended {
         Ok(Ok(())) => None,
@@ -72,7 +76,7 @@ async fn task<C: Send + Sync, H: AsyncHandler<C>>(consumer: Arc<C>, owned: Owned
     owned.complete(failure);
 }
 
-async fn digest<C: Send + Sync, H: AsyncHandler<C>>(
+async fn digest<C: Send + Sync + 'static, H: AsyncHandler<C>>(
     consumer: &C,
     owned: &OwnedMessage,
     dump: DumpMode,

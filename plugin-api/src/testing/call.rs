@@ -89,6 +89,7 @@ impl HostedCall for TestCall<'_> {
 
     fn take(&self, index: u32) -> Result<OwnedMessage, String> {
         self.say(index, Outcome::Taken);
+        self.host.take();
         let message = self.messages[index as usize].clone();
         Ok(OwnedMessage::new(Taken {
             message,
@@ -110,8 +111,6 @@ impl OwnedCompletion for Taken {
 
     fn complete(self, outcome: Option<Failure>) {
         let outcome = outcome.map_or(Outcome::Done, Outcome::of);
-        let (_, partition) = self.message.place();
-        self.host
-            .complete(partition, self.message.offset.unwrap_or(0), outcome);
+        self.host.complete(self.message, outcome);
     }
 }

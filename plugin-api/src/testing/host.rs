@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 use devour_abi::{HostServices, LogLevel, ProduceRecord};
 use serde_json::Value;
 
-use super::Outcome;
+use super::{Outcome, TestMessage};
 
 /// A line that the consumer logged.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub(super) struct TestHost {
     settings: String,
     stopping: AtomicBool,
     said: Mutex<Said>,
+    /// A message that was taken beyond its call has ended.
+    ended: Condvar,
 }
 
 #[derive(Default)]
@@ -55,8 +57,15 @@ struct Said {
     timings: BTreeMap<String, Vec<Duration>>,
     produced: Vec<ProducedRecord>,
     completed: Vec<(i32, i64, Outcome)>,
+    /// Completed ones that the test has not looked at.
+    ended: Vec<(TestMessage, Outcome)>,
+    /// How many were taken and are not completed.
+    in_hand: usize,
     paused: Vec<(String, i32)>,
 }
+
+/// A test whose messages do not end fails rather than hangs.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 // === impl TestHost ===
 
@@ -66,6 +75,7 @@ impl TestHost {
             settings: settings.to_string(),
             stopping: AtomicBool::new(false),
             said: Mutex::new(Said::default()),
+            ended: Condvar::new(),
         }
     }
 
@@ -73,8 +83,49 @@ impl TestHost {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn complete(&self, partition: i32, offset: i64, outcome: Outcome) {
-        self.said().completed.push((partition, offset, outcome));
+    /// A message is taken beyond its call.
+    pub(super) fn take(&self) {
+        self.said().in_hand += 1;
+    }
+
+    /// It ends.
+    pub(super) fn complete(&self, message: TestMessage, outcome: Outcome) {
+        let mut said = self.said();
+        said.in_hand -= 1;
+        said.completed.push(message.ended(outcome.clone()));
+        said.ended.push((message, outcome));
+        self.ended.notify_all();
+    }
+
+    /// A message ends that was not taken by a handle.
+    pub(super) fn note(&self, message: &TestMessage, outcome: Outcome) {
+        self.said().completed.push(message.ended(outcome));
+    }
+
+    pub(super) fn in_hand(&self) -> usize {
+        self.said().in_hand
+    }
+
+    /// What was completed since this was last asked.
+    pub(super) fn take_ended(&self) -> Vec<(TestMessage, Outcome)> {
+        std::mem::take(&mut self.said().ended)
+    }
+
+    /// Waits until something was completed; false if there is nothing to wait for.
+    pub(super) fn await_end(&self) -> bool {
+        let said = self.said();
+        let (said, waited) = self
+            .ended
+            .wait_timeout_while(said, LONGEST_WAIT, |said| {
+                said.ended.is_empty() && said.in_hand != 0
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let in_hand = said.in_hand;
+        assert!(
+            !waited.timed_out(),
+            "{in_hand} messages are in hand and none of them ended for {LONGEST_WAIT:?}"
+        );
+        !said.ended.is_empty()
     }
 
     pub(super) fn logs(&self) -> Vec<LogLine> {

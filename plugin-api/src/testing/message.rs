@@ -3,6 +3,8 @@
 use abi_stable::std_types::ROption;
 use devour_abi::{HeaderView, MessageView, TimestampType, abi_stable};
 
+use super::Outcome;
+
 /// A message for [`Tester::feed`](super::Tester::feed): topic `test`, partition 0 and the next offset, unless set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestMessage {
@@ -97,6 +99,11 @@ impl TestMessage {
 
     pub(super) fn place(&self) -> (String, i32) {
         (self.topic.clone(), self.partition)
+    }
+
+    /// Where it was and how it ended.
+    pub(super) fn ended(&self, outcome: Outcome) -> (i32, i64, Outcome) {
+        (self.partition, self.offset.unwrap_or(0), outcome)
     }
 
     /// The message at its next attempt.

@@ -23,50 +23,67 @@
 //! assert_eq!(report.outcomes[0], Outcome::Done);
 //! assert!(matches!(&report.outcomes[1], Outcome::Rejected { message } if message == "too large"));
 //! ```
+//!
+//! Messages of an async consumer end later: [`Tester::settle`] waits for them. Those of a buffering one end with
+//! [`Tester::flush`]. A test of an async consumer is a plain `#[test]`: the consumer has its own runtime, which cannot be
+//! waited for inside another.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    marker::PhantomData,
+    sync::Arc,
+    time::Duration,
+};
 
 use abi_stable::std_types::ROption;
 use devour_abi::{
     AssignedPartition, Call, CallCell, CallHost, ConstructRequest, ConsumerModuleRef, CutNumber,
-    DescribeRequest, Descriptor, DumpMode, Failure, FailureKind, Host, Instance, LifecycleAnswer,
-    LifecycleCall, MessageView, StartOffset, abi_stable,
+    DescribeRequest, Descriptor, Failure, FailureKind, Host, Instance, LifecycleAnswer, LifecycleCall,
+    MessageView, StartOffset, abi_stable,
 };
 use serde_json::Value;
 
 use crate::plugin::Exported;
 
+mod builder;
 mod call;
+mod hand;
 mod host;
 mod message;
 mod outcome;
 
+pub use builder::TesterBuilder;
 pub(crate) use call::note_passed;
 pub use host::{LogLine, ProducedRecord};
 pub use message::TestMessage;
 pub use outcome::{Outcome, Report};
 
 use call::TestCall;
+use hand::Hand;
 use host::TestHost;
 
 /// A consumer under test, in the place of a lane.
 pub struct Tester<C> {
     instance: Option<Instance>,
     host: Arc<TestHost>,
+    request: ConstructRequest,
+    hand: Hand,
     cell: CallCell,
     cut: CutNumber,
     calls: u64,
     hold_on_reject: bool,
     tags: HashMap<(String, i32), u64>,
     next_offsets: HashMap<(String, i32), i64>,
+    /// What waits for `feed_again`.
     parked: Vec<TestMessage>,
-    consumer: PhantomData<fn() -> C>,
-}
-
-/// How a [`Tester`] is set up.
-pub struct TesterBuilder<C> {
-    request: ConstructRequest,
-    hold_on_reject: bool,
+    /// The order tags that wait with it although the instance may not know.
+    held: BTreeSet<u64>,
+    /// What a buffering consumer took and did not flush.
+    buffered: Vec<TestMessage>,
+    /// The order tags of which an async consumer has a message.
+    in_flight: BTreeSet<u64>,
+    /// What is not yet handed out because its order tag is in flight.
+    waiting: Vec<TestMessage>,
     consumer: PhantomData<fn() -> C>,
 }
 
@@ -78,75 +95,6 @@ pub struct TestError {
     pub kind: FailureKind,
     /// Why.
     pub message: String,
-}
-
-// === impl TesterBuilder ===
-
-impl<C: Exported> TesterBuilder<C> {
-    /// The plugin's settings of the route.
-    #[must_use]
-    pub fn settings(mut self, settings: Value) -> Self {
-        self.request.settings = settings;
-        self
-    }
-
-    /// Which of several digests.
-    #[must_use]
-    pub fn digest_name(mut self, name: impl Into<String>) -> Self {
-        self.request.digest_name = Some(name.into());
-        self
-    }
-
-    /// The dump mode that the route sets.
-    #[must_use]
-    pub fn dump(mut self, dump: DumpMode) -> Self {
-        self.request.dump = Some(dump);
-        self
-    }
-
-    /// Tombstones are rejects, as with the route's `tombstones: reject`.
-    #[must_use]
-    pub fn reject_tombstones(mut self) -> Self {
-        self.request.reject_tombstones = true;
-        self
-    }
-
-    /// A reject holds its partition, as with the route's `then: stop`.
-    #[must_use]
-    pub fn stop_on_reject(mut self) -> Self {
-        self.hold_on_reject = true;
-        self
-    }
-
-    /// Which lane of how many the instance is.
-    #[must_use]
-    pub fn lane(mut self, lane: u32, of: u32) -> Self {
-        self.request.lane = lane;
-        self.request.lanes = of;
-        self
-    }
-
-    /// Makes the consumer.
-    ///
-    /// # Errors
-    /// What the constructor says, or why it was not called.
-    pub fn build(self) -> Result<Tester<C>, TestError> {
-        let host = Arc::new(TestHost::new(&self.request.settings));
-        let module = ConsumerModuleRef::of::<C::Shim>();
-        let instance = module.construct_instance(&self.request, Host::new(Arc::clone(&host)))?;
-        Ok(Tester {
-            instance: Some(instance),
-            host,
-            cell: CallCell::new(),
-            cut: CutNumber::new(),
-            calls: 0,
-            hold_on_reject: self.hold_on_reject,
-            tags: HashMap::new(),
-            next_offsets: HashMap::new(),
-            parked: Vec::new(),
-            consumer: PhantomData,
-        })
-    }
 }
 
 // === impl Tester ===
@@ -196,23 +144,42 @@ impl<C: Exported> Tester<C> {
     /// Hands messages to the consumer, in one call. A message without an offset of its own gets the next one of its
     /// partition. After a failure the partition waits, until [`feed_again`](Self::feed_again).
     ///
+    /// What an async consumer took, and a buffering one keeps, is [`Outcome::Taken`]: it ends later, see
+    /// [`settle`](Self::settle) and [`flush`](Self::flush). Of a partition an async consumer has one message at a time:
+    /// the next is [`Outcome::NotBegun`] and handed out by `settle`.
+    ///
     /// # Panics
-    /// If the consumer is gone: after a fatal error or a panic the daemon would have built a new one.
+    /// If the consumer is gone: after a fatal error or a panic the daemon would have built a new one, as
+    /// [`restart`](Self::restart) does.
     pub fn feed(&mut self, messages: impl IntoIterator<Item = TestMessage>) -> Report {
         let messages = messages.into_iter().collect();
-        self.call(messages, &[])
+        self.hand_in(messages, &[])
     }
 
-    /// Hands in again what failed with a retry and what waited behind it, as the daemon does after the back-off.
+    /// Hands in again what failed with a retry and what waited behind it, as the daemon does after the back-off; after
+    /// [`restart`](Self::restart) also what was in hand when the consumer ended.
     ///
     /// # Panics
     /// As [`feed`](Self::feed).
     pub fn feed_again(&mut self) -> Report {
         let messages = std::mem::take(&mut self.parked);
-        let mut released: Vec<u64> = messages.iter().map(|message| self.tag(message)).collect();
-        released.sort_unstable();
-        released.dedup();
-        self.call(messages, &released)
+        let mut released = std::mem::take(&mut self.held);
+        released.extend(messages.iter().map(|message| self.tag(message)));
+        let released: Vec<u64> = released.into_iter().collect();
+        self.hand_in(messages, &released)
+    }
+
+    /// Ends the consumer, if it is not gone, and makes it anew, as the daemon does after a fatal error, a panic or a
+    /// failed flush. What was in hand comes with [`feed_again`](Self::feed_again).
+    ///
+    /// # Errors
+    /// What the constructor says, or why it was not called.
+    pub fn restart(&mut self) -> Result<(), TestError> {
+        self.lose();
+        let host = Host::new(Arc::clone(&self.host));
+        let instance = ConsumerModuleRef::of::<C::Shim>().construct_instance(&self.request, host)?;
+        self.instance = Some(instance);
+        Ok(())
     }
 
     /// Calls `started`.
@@ -247,12 +214,17 @@ impl<C: Exported> Tester<C> {
         .map(drop)
     }
 
-    /// Calls `flush`.
+    /// Calls `flush`. What a buffering consumer took is then done, see [`completed`](Self::completed); if it fails, the
+    /// consumer is gone and [`restart`](Self::restart) and [`feed_again`](Self::feed_again) hand it in again.
     ///
     /// # Errors
     /// What it says.
     pub fn flush(&mut self) -> Result<(), TestError> {
-        self.step(&LifecycleCall::Flush).map(drop)
+        let flushed = self.step(&LifecycleCall::Flush);
+        if self.hand == Hand::Buffer {
+            self.flushed(flushed.is_ok());
+        }
+        flushed.map(drop)
     }
 
     /// Calls `stopped`, after which [`ConsumerContext::stop_requested`](crate::ConsumerContext::stop_requested) is true.
@@ -293,7 +265,8 @@ impl<C: Exported> Tester<C> {
         self.host.produced()
     }
 
-    /// How messages ended that were taken beyond their call: partition, offset and outcome, in the order they ended.
+    /// How messages ended that were taken beyond their call, or by a buffering consumer: partition, offset and outcome,
+    /// in the order they ended.
     #[must_use]
     pub fn completed(&self) -> Vec<(i32, i64, Outcome)> {
         self.host.completed()
@@ -312,53 +285,38 @@ impl<C: Exported> Tester<C> {
             .expect("the consumer is gone: it panicked or failed fatally");
         let answered = instance.lifecycle(call);
         if matches!(&answered, Err(failure) if failure.kind == FailureKind::PANIC) {
-            self.instance = None;
+            self.lose();
         }
         Ok(answered?)
     }
 
-    fn call(&mut self, mut messages: Vec<TestMessage>, released: &[u64]) -> Report {
-        for message in &mut messages {
-            let next = self.next_offsets.entry(message.place()).or_insert(0);
-            let offset = *message.offset.get_or_insert(*next);
-            *next = (*next).max(offset + 1);
-        }
+    /// One call with these messages: an outcome each.
+    fn call(&mut self, messages: &[TestMessage], released: &[u64]) -> Vec<Outcome> {
         let tags: Vec<u64> = messages.iter().map(|message| self.tag(message)).collect();
         let views: Vec<MessageView<'_>> = messages
             .iter()
             .zip(&tags)
             .map(|(message, tag)| message.view(*tag))
             .collect();
+        let held: Vec<u64> = self.held.iter().copied().collect();
         let instance = self
             .instance
             .as_mut()
             .expect("the consumer is gone: it panicked or failed fatally");
         self.calls += 1;
-        let hosted = TestCall::new(&messages, Arc::clone(&self.host));
+        let hosted = TestCall::new(messages, Arc::clone(&self.host));
         let returned = instance.digest(&Call {
             number: self.calls,
             messages: views.as_slice().into(),
             released: released.into(),
-            held: [].as_slice().into(),
+            held: held.as_slice().into(),
             hold_on_reject: self.hold_on_reject,
             cell: &self.cell,
             cut: &self.cut,
             host: CallHost::new(&hosted),
             more: ROption::RNone,
         });
-        let broken = returned.broken.into_option();
-        if broken.is_some() {
-            self.instance = None;
-        }
-        let outcomes = hosted.into_outcomes(returned.finished as usize, broken);
-        for (message, outcome) in messages.into_iter().zip(&outcomes) {
-            match outcome {
-                Outcome::Retry { .. } => self.parked.push(message.again()),
-                Outcome::NotBegun | Outcome::NotReached => self.parked.push(message),
-                _ => {}
-            }
-        }
-        Report { outcomes }
+        hosted.into_outcomes(returned.finished as usize, returned.broken.into_option())
     }
 
     fn tag(&mut self, message: &TestMessage) -> u64 {

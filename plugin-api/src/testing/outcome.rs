@@ -37,7 +37,7 @@ pub enum Outcome {
     },
     /// Passed over, because an earlier message of its partition waits.
     NotBegun,
-    /// Taken beyond the call; see [`Tester::completed`].
+    /// Taken beyond the call, or by a buffering consumer: it ends later, see [`Tester::completed`](super::Tester::completed).
     Taken,
     /// The digest returned a fatal error or panicked: the instance is gone.
     Broken {
