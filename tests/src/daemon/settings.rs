@@ -87,7 +87,7 @@ impl Route {
         Self::of("Ledger", isolation, topic, group, file)
     }
 
-    /// Another consumer of the ledger's library: `WitnessRaw`, `WitnessObject`, `WitnessJson`.
+    /// Another consumer of the ledger's library: `AsyncLedger`, `BufferLedger`, `WitnessRaw`, `WitnessObject`, `WitnessJson`.
     pub fn of(symbol: &str, isolation: Isolation, topic: &str, group: &str, file: &Path) -> Self {
         Self {
             keys: json!({

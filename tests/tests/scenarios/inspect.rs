@@ -161,11 +161,22 @@ fn a_good_library_is_described_as_json() -> Outcome {
         .iter()
         .filter_map(|consumer| consumer["symbol"].as_str())
         .collect();
-    assert_eq!(symbols, ["Ledger", "WitnessJson", "WitnessObject", "WitnessRaw"]);
+    let known = [
+        "AsyncLedger",
+        "BufferLedger",
+        "Ledger",
+        "WitnessJson",
+        "WitnessObject",
+        "WitnessRaw",
+    ];
+    assert_eq!(symbols, known);
     let dumps = consumers
         .iter()
         .map(|consumer| consumer["digests"][0]["dump"].clone());
-    assert_eq!(dumps.collect::<Vec<_>>(), ["object", "json", "object", "raw"]);
+    assert_eq!(
+        dumps.collect::<Vec<_>>(),
+        ["object", "object", "object", "json", "object", "raw"]
+    );
     for consumer in consumers {
         assert_eq!(consumer["consumer_type"], "balanced_consumer", "{consumer}");
         assert!(
@@ -211,7 +222,10 @@ fn a_list_runs_no_code() -> Outcome {
     let line = |file: &str, words: &str| format!("{}: {words}\n", dir.join(file).display());
     let expected = [
         line("libkiller.so", "Hostile"),
-        line("libledger.so", "Ledger, WitnessJson, WitnessObject, WitnessRaw"),
+        line(
+            "libledger.so",
+            "AsyncLedger, BufferLedger, Ledger, WitnessJson, WitnessObject, WitnessRaw",
+        ),
         line("libtext.so", "not a shared library: it is text"),
     ];
     done.expect("as text", 0)

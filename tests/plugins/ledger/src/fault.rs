@@ -1,4 +1,4 @@
-//! How a ledger fails on order: which messages, how, and how often.
+//! How a ledger fails on order: which messages (or flushes), how, and how often.
 
 use std::{fs, io, path::Path};
 
@@ -49,6 +49,41 @@ pub struct Fault {
     pub after: bool,
 }
 
+/// Chooses flushes of a [`BufferLedger`](crate::BufferLedger) and says what happens in them.
+#[settings]
+#[derive(Clone, Debug)]
+pub struct FlushFault {
+    /// What happens. `retry`, `reject` and `fatal` are all the same of a flush: it failed.
+    pub kind: Kind,
+    /// Each flush of an instance whose number (from 1) is a multiple of this.
+    #[serde(default)]
+    pub every: Option<u64>,
+    /// The flushes of an instance with these numbers...
+    #[serde(default)]
+    pub numbers: Vec<u64>,
+    /// ...the first so many times that an instance has one of that number: it is counted in a file beside the ledger.
+    #[serde(default = "once")]
+    pub times: u64,
+    /// How much of what was taken is written down before it happens. What is, is `ok-then-died`; if nothing is, the first
+    /// message is written down as what happens, so that the ledger knows of it.
+    #[serde(default)]
+    pub at: FlushPlace,
+}
+
+/// Where in a flush a fault happens.
+#[settings]
+#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlushPlace {
+    /// Before anything is written down.
+    #[default]
+    Begin,
+    /// When half of it is.
+    Middle,
+    /// When all of it is.
+    End,
+}
+
 // === impl Fault ===
 
 impl Fault {
@@ -61,7 +96,7 @@ impl Fault {
             return Ok(true);
         }
         match n.filter(|n| self.numbers.contains(n)) {
-            Some(n) => Ok(struck(ledger, n)? < self.times),
+            Some(n) => Ok(struck(ledger, &n.to_string())? < self.times),
             None => Ok(false),
         }
     }
@@ -83,7 +118,64 @@ impl Fault {
     /// # Errors
     /// Where it is an error that happens.
     pub fn happen(&self) -> Result<(), DigestError> {
+        self.kind.happen()
+    }
+}
+
+// === impl FlushFault ===
+
+impl FlushFault {
+    /// True if the `count`th flush of this instance is chosen.
+    ///
+    /// # Errors
+    /// If the file that counts cannot be written.
+    pub fn strikes(&self, ledger: &Path, count: u64) -> io::Result<bool> {
+        if self.every.is_some_and(|every| count.is_multiple_of(every)) {
+            return Ok(true);
+        }
+        if self.numbers.contains(&count) {
+            return Ok(struck(ledger, &format!("flush-{count}"))? < self.times);
+        }
+        Ok(false)
+    }
+
+    /// How the digest of a message that is not written down will have ended.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
         match self.kind {
+            Kind::Retry | Kind::Reject | Kind::Fatal => Outcome::Fatal,
+            _ => Outcome::Died,
+        }
+    }
+
+    /// Lets it happen.
+    ///
+    /// # Errors
+    /// Where it is an error that happens.
+    pub fn happen(&self) -> Result<(), DigestError> {
+        self.kind.happen()
+    }
+}
+
+// === impl FlushPlace ===
+
+impl FlushPlace {
+    /// How many of so many messages are written down before.
+    #[must_use]
+    pub fn of(self, messages: usize) -> usize {
+        match self {
+            Self::Begin => 0,
+            Self::Middle => messages / 2,
+            Self::End => messages,
+        }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    fn happen(self) -> Result<(), DigestError> {
+        match self {
             Kind::Retry => return Err(DigestError::retry("retry on order")),
             Kind::Reject => return Err(DigestError::reject("reject on order")),
             Kind::Fatal => return Err(DigestError::fatal("fatal on order")),
@@ -103,9 +195,9 @@ impl Fault {
     }
 }
 
-/// How often this message was struck before, and counts once more.
-fn struck(ledger: &Path, n: u64) -> io::Result<u64> {
-    let counter = ledger.with_extension(format!("struck-{n}"));
+/// How often this message (or flush) was struck before, and counts once more.
+fn struck(ledger: &Path, what: &str) -> io::Result<u64> {
+    let counter = ledger.with_extension(format!("struck-{what}"));
     let before = fs::metadata(&counter).map_or(0, |metadata| metadata.len());
     let mut file = fs::File::options().create(true).append(true).open(counter)?;
     io::Write::write_all(&mut file, b".")?;

@@ -8,10 +8,7 @@ use std::{
 
 use devour::prelude::*;
 
-use crate::{
-    fault::Fault,
-    record::{Outcome, Record, Writer, monotonic_ns},
-};
+use crate::{book::Book, fault::Fault};
 
 /// Settings of a [`Ledger`].
 #[settings]
@@ -29,47 +26,24 @@ pub struct LedgerSettings {
 
 /// Writes down every digest, and fails or dies on order.
 pub struct Ledger {
-    settings: LedgerSettings,
-    writer: Writer,
-    pid: u32,
-    digests: u64,
+    work: Duration,
+    book: Book,
 }
 
 #[consumer(consumer_type = "balanced_consumer", dump_obj, settings = LedgerSettings)]
 impl Ledger {
     fn construct(settings: LedgerSettings) -> Result<Self, DigestError> {
-        let writer = Writer::open(&settings.file).or_fatal()?;
         Ok(Self {
-            writer,
-            settings,
-            pid: std::process::id(),
-            digests: 0,
+            work: Duration::from_micros(settings.work_us),
+            book: Book::open(settings.file, settings.faults)?,
         })
     }
 
     fn digest(&mut self, offset: i64, message: Message<'_>) -> Result<(), DigestError> {
         self.work();
-        self.digests += 1;
-        let n = message.payload().and_then(number);
-        let mut fault = None;
-        for rule in &self.settings.faults {
-            if rule.strikes(&self.settings.file, self.digests, n)? {
-                fault = Some(rule);
-                break;
-            }
-        }
-        let record = Record {
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            offset,
-            n,
-            attempt: message.attempt(),
-            pid: self.pid,
-            at: monotonic_ns(),
-            outcome: fault.map_or(Outcome::Ok, Fault::outcome),
-        };
-        self.writer.write(&record)?;
-        fault.map_or(Ok(()), Fault::happen)
+        let (record, fault) = self.book.enter(offset, &message)?;
+        self.book.write(&record)?;
+        fault.as_ref().map_or(Ok(()), Fault::happen)
     }
 }
 
@@ -78,21 +52,13 @@ impl Ledger {
 impl Ledger {
     /// Takes as long as it was told to. Short times are spent at work: a sleep is never below some 50 us.
     fn work(&self) {
-        let work = Duration::from_micros(self.settings.work_us);
-        if work >= Duration::from_millis(1) {
-            thread::sleep(work);
-        } else if !work.is_zero() {
+        if self.work >= Duration::from_millis(1) {
+            thread::sleep(self.work);
+        } else if !self.work.is_zero() {
             let begin = Instant::now();
-            while begin.elapsed() < work {
+            while begin.elapsed() < self.work {
                 std::hint::spin_loop();
             }
         }
     }
-}
-
-/// The number in `{"n":7,...}`, which the scenarios' producer writes first.
-fn number(payload: &[u8]) -> Option<u64> {
-    let digits = payload.strip_prefix(br#"{"n":"#)?;
-    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&digits[..length]).ok()?.parse().ok()
 }

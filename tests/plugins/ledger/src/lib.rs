@@ -3,16 +3,23 @@
 //! | symbol | dump mode | writes down |
 //! |---|---|---|
 //! | `Ledger` | `dump_obj` | every digest, and fails or dies on order: see [`record`] and [`fault`] |
+//! | `AsyncLedger` | `dump_obj` | the same, from futures |
+//! | `BufferLedger` | `dump_obj` | the same, at every flush |
 //! | `WitnessRaw` | `dump_raw` | length and checksum of the value |
 //! | `WitnessObject` | `dump_obj` | the whole message |
 //! | `WitnessJson` | `dump_json` | the fields that it takes |
 //!
 //! None names a topic or a group: the route does.
 
+mod async_ledger;
+mod book;
+mod buffer_ledger;
 pub mod fault;
 mod ledger;
 pub mod record;
 mod witness;
 
+pub use async_ledger::{AsyncLedger, AsyncLedgerSettings};
+pub use buffer_ledger::{BufferLedger, BufferLedgerSettings};
 pub use ledger::{Ledger, LedgerSettings};
 pub use witness::{WitnessJson, WitnessObject, WitnessRaw, WitnessSettings, checksum};
