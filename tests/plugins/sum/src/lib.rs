@@ -1,38 +1,18 @@
-//! The benchmarks' plugin: [`Sum`] adds up the lengths of messages and writes down when and at what cost, [`Slow`] takes
-//! its time and writes down when each instance digested first.
+//! The benchmarks' plugin: [`Sum`] adds up the lengths of messages and writes down when and at what cost, [`SumHeaders`]
+//! reads their headers too; [`Wait`] and [`WaitAsync`] take a while for each, on their thread and in a future; [`Slow`]
+//! takes its time and writes down when each instance digested first.
 
 pub mod moment;
+mod sum;
+mod wait;
 
 use std::{fs::File, io::Write, path::PathBuf, time::Duration};
 
 use devour::prelude::*;
 
-use moment::{Measured, Meter, now};
-
-/// What [`Sum`] measures.
-#[derive(Clone, Debug, Deserialize, JsonSchema, serde::Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SumSettings {
-    /// Messages before the measured ones.
-    pub warm_up: u64,
-    /// Messages to measure.
-    pub measured: u64,
-    /// The file that the result is written to, once.
-    pub report: PathBuf,
-    /// The parent process is the daemon, and its CPU time counts too.
-    pub beside_daemon: bool,
-}
-
-/// Adds up the lengths of the values.
-#[derive(Debug)]
-pub struct Sum {
-    bytes: u64,
-    messages: u64,
-    /// The number of messages at which there is something to write down.
-    next: u64,
-    meter: Meter,
-    settings: SumSettings,
-}
+use moment::now;
+pub use sum::{Sum, SumHeaders, SumSettings};
+pub use wait::{Wait, WaitAsync, WaitSettings};
 
 /// Settings of [`Slow`].
 #[derive(Clone, Debug, Deserialize, JsonSchema, serde::Serialize)]
@@ -59,50 +39,6 @@ pub struct Slow {
     is_first: bool,
     settings: SlowSettings,
 }
-
-// === impl Sum ===
-
-impl Sum {
-    #[cold]
-    fn mark(&mut self) -> Result<(), DigestError> {
-        let told = self.meter.mark(self.messages, self.bytes).or_reject()?;
-        match told {
-            None => self.next = self.settings.warm_up + self.settings.measured,
-            Some(measured) => {
-                self.next = u64::MAX;
-                measured.write(&self.settings.report).or_reject()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Consumer for Sum {
-    type Settings = SumSettings;
-    type Message<'m> = Raw<'m>;
-
-    fn construct(settings: SumSettings, _: ConsumerContext) -> Result<Self, DigestError> {
-        let daemon = settings.beside_daemon.then(moment::parent);
-        Ok(Self {
-            bytes: 0,
-            messages: 0,
-            next: settings.warm_up,
-            meter: Meter::new(daemon),
-            settings,
-        })
-    }
-
-    fn digest(&mut self, _: i64, Raw(value): Raw<'_>) -> Result<(), DigestError> {
-        self.bytes += value.map_or(0, <[u8]>::len) as u64;
-        self.messages += 1;
-        if self.messages == self.next {
-            self.mark()?;
-        }
-        Ok(())
-    }
-}
-
-export_consumer!(Sum);
 
 // === impl Slow ===
 
@@ -143,17 +79,5 @@ impl FirstDigest {
             pid: std::process::id(),
             at: now(),
         }
-    }
-}
-
-impl Measured {
-    /// Writes it to a file that is either there as a whole or not at all.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn write(&self, report: &std::path::Path) -> std::io::Result<()> {
-        let beside = report.with_extension("part");
-        std::fs::write(&beside, serde_json::to_vec(self)?)?;
-        std::fs::rename(&beside, report)
     }
 }

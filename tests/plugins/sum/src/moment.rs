@@ -1,7 +1,7 @@
 //! When, and how much CPU time processes had used by then. Shared by the plugin and the bare loop that it is compared
 //! with, so that both are measured in one way.
 
-use std::io;
+use std::{io, path::Path};
 
 use rustix::{
     process::getppid,
@@ -29,6 +29,9 @@ pub struct Measured {
     pub wall: u64,
     /// CPU time, nanoseconds.
     pub cpu: u64,
+    /// Bytes of their headers' values, where somebody reads headers.
+    #[serde(default)]
+    pub header_bytes: u64,
 }
 
 /// Takes the two moments.
@@ -69,8 +72,23 @@ impl Meter {
                 bytes: bytes - bytes_then,
                 wall: now.at - then.at,
                 cpu: now.cpu - then.cpu,
+                header_bytes: 0,
             })),
         }
+    }
+}
+
+// === impl Measured ===
+
+impl Measured {
+    /// Writes it to a file that is either there as a whole or not at all.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, report: &Path) -> io::Result<()> {
+        let beside = report.with_extension("part");
+        std::fs::write(&beside, serde_json::to_vec(self)?)?;
+        std::fs::rename(&beside, report)
     }
 }
 
