@@ -46,6 +46,10 @@ use crate::{Attributes, Batch, ConsumerContext, DigestError, Extract};
 ///
 /// export_consumer!(OrderTotals);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `Consumer`",
+    note = "one that `impl AsyncConsumer` is exported with `export_async_consumer!`; `#[consumer(..)]` exports by itself"
+)]
 pub trait Consumer: Sized + Send + 'static {
     /// The plugin's own settings of a route; [`NoSettings`] if it has none.
     type Settings: DeserializeOwned + JsonSchema;
@@ -122,10 +126,11 @@ pub trait Consumer: Sized + Send + 'static {
         Ok(())
     }
 
-    /// What was taken and not completed must be done when this returns.
+    /// Called for a consumer that is [buffering](Attributes::buffering): what its digests took must be done when this
+    /// returns `Ok`.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why it is not. The instance is then ended, and what it took since the last flush is handed in again.
     fn flush(&mut self) -> Result<(), DigestError> {
         Ok(())
     }

@@ -241,11 +241,6 @@ fn step(kind: Kind, consumer: &Type, method: &ImplItemFn, step: Step) -> Result<
     }
     let end = method.sig.asyncness.map(|_| quote! { .await });
     Ok(quote_spanned! { name.span() =>
-        fn #name(
-            &self,
-            #parameter
-        ) -> impl ::std::future::Future<Output = #outcome> + ::std::marker::Send {
-            async move { #convert(<#consumer>::#name(self, #argument) #end) }
-        }
+        async fn #name(&self, #parameter) -> #outcome { #convert(<#consumer>::#name(self, #argument) #end) }
     })
 }

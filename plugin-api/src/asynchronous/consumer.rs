@@ -44,6 +44,10 @@ use crate::{Attributes, ConsumerContext, DigestError, Extract, Revoked};
 ///
 /// export_async_consumer!(Remind);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `AsyncConsumer`",
+    note = "one that `impl Consumer` is exported with `export_consumer!`; `#[consumer(..)]` exports by itself"
+)]
 pub trait AsyncConsumer: Sized + Send + Sync + 'static {
     /// The plugin's own settings of a route; [`NoSettings`](crate::NoSettings) if it has none.
     type Settings: DeserializeOwned + JsonSchema;
