@@ -26,16 +26,15 @@ fn run(kafka: &Kafka) -> Outcome {
     }
     assert_eq!(admin.group(&group)?, None);
 
-    let join = |name: &str| {
-        let instance = [("group.instance.id", name)];
+    let join = |name: &str, properties: &[(&str, &str)]| {
         Guest::join(
             kafka.bootstrap(),
             (&group, name, &topic),
             "cooperative-sticky",
-            &instance,
+            properties,
         )
     };
-    let first = join("one")?;
+    let first = join("one", &[("group.instance.id", "one")])?;
     wait::until("1000 messages", Duration::from_secs(30), || {
         (first.lines().records.len() == 1000).then_some(())
     })?;
@@ -54,13 +53,15 @@ fn run(kafka: &Kafka) -> Outcome {
     assert_eq!(last.members[0].id, members[0].id);
     assert_eq!(last.members[0].instance_id.as_deref(), Some("one"));
 
-    let second = join("two")?;
+    // Dynamic: a static member that closes stays in the group, with its partitions, for the session timeout.
+    let second = join("two", &[])?;
     assert_eq!(admin.await_members(&group, 2, Duration::from_secs(60))?.len(), 2);
     assert!(
         admin.generations(&group)?.last().expect("generations").number > 1,
         "joining is a new generation"
     );
     second.leave();
+    admin.await_members(&group, 1, Duration::from_secs(60))?;
     judge(&expected, &first.leave()).once_in_order()?;
     let committed = admin.committed(&group, &topic, PARTITIONS)?;
     assert_eq!(
