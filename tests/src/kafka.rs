@@ -1,14 +1,18 @@
-//! A real Apache Kafka for scenarios: one broker shared by all, brokers of their own for those that stop one, and the
-//! reasons why there is none.
+//! A real Apache Kafka for scenarios: one broker shared by all, a cluster of three for those that lose one of several,
+//! brokers of their own for those that stop the only one, and the reasons why there is none.
 //!
 //! - `DEVOUR_TEST_BOOTSTRAP=host:port` makes that cluster the shared one.
 //! - `DEVOUR_TEST_REQUIRE_KAFKA=1` turns "no Kafka here" from *ignored* into a failure.
 
 mod admin;
 mod broker;
+mod cluster;
 mod groups;
 mod guest;
 mod jars;
+mod layout;
+mod node;
+mod offsets;
 mod produce;
 mod request_log;
 mod tls;
@@ -17,6 +21,7 @@ use std::sync::OnceLock;
 
 pub use admin::{Admin, AdminError, GroupView, Member};
 pub use broker::{Broker, BrokerOptions, Detached};
+pub use cluster::{Cluster, Nodes, cluster};
 pub use groups::{Generation, GroupMember};
 pub use guest::Guest;
 pub use jars::{VERSION, ensure as ensure_jars, tool};

@@ -6,7 +6,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{
     daemon,
-    kafka::{self, Kafka, KafkaError},
+    kafka::{self, Kafka, KafkaError, Nodes},
 };
 
 /// A scenario's end: any error that can be shown fails it.
@@ -28,6 +28,8 @@ pub struct Scenario {
 pub enum Run {
     /// Talks to the shared cluster.
     Shared(&'static str, fn(&Kafka) -> Outcome),
+    /// Has the cluster of three for itself.
+    Cluster(&'static str, fn(&Kafka, &mut Nodes) -> Outcome),
     /// Starts brokers of its own.
     OwnBroker(&'static str, fn() -> Outcome),
     /// Needs no Kafka.
@@ -86,6 +88,14 @@ impl Scenario {
     fn trial(&self, run: Run) -> Trial {
         let (variant, ready): (_, Box<dyn FnOnce() -> Result<Outcome, KafkaError> + Send>) = match run {
             Run::Shared(variant, body) => (variant, Box::new(move || Ok(body(kafka::shared()?)))),
+            Run::Cluster(variant, body) => {
+                let ready = move || {
+                    let mut cluster = kafka::cluster()?;
+                    let (kafka, nodes) = cluster.parts();
+                    Ok(body(kafka, nodes))
+                };
+                (variant, Box::new(ready))
+            }
             Run::OwnBroker(variant, body) => {
                 (variant, Box::new(move || kafka::ensure_jars().map(|_| body())))
             }

@@ -29,6 +29,7 @@ scenarios! {
     check,
     fixture_broker,
     fixture_broker_restart,
+    fixture_cluster,
     fixture_request_log,
     fixture_tls,
     inspect,

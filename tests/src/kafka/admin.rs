@@ -23,9 +23,9 @@ use crate::wait;
 
 /// A client for questions and orders to one cluster. It joins no group.
 pub struct Admin {
-    bootstrap: String,
-    orders: AdminClient<DefaultClientContext>,
-    questions: BaseConsumer,
+    pub(super) bootstrap: String,
+    pub(super) orders: AdminClient<DefaultClientContext>,
+    pub(super) questions: BaseConsumer,
 }
 
 /// A group as its coordinator describes it.
@@ -72,8 +72,10 @@ pub enum AdminError {
     TimedOut(#[from] wait::TimedOut),
 }
 
-const TIMEOUT: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_secs(30);
+/// The broker's `default.replication.factor`.
+const CLUSTERS_OWN: i32 = -1;
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const SETTLE: Duration = Duration::from_secs(30);
 
 // === impl Admin ===
 
@@ -93,7 +95,7 @@ impl Admin {
         })
     }
 
-    /// Creates a topic with one replica and returns once every partition has a leader.
+    /// Creates a topic with as many replicas as the cluster gives one, and returns once every partition has a leader.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), AdminError> {
         self.create_topic_with(name, partitions, &[])
     }
@@ -105,7 +107,7 @@ impl Admin {
         partitions: i32,
         settings: &[(&str, &str)],
     ) -> Result<(), AdminError> {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(CLUSTERS_OWN));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
@@ -286,7 +288,7 @@ impl std::fmt::Debug for Admin {
     }
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(TIMEOUT))
         .operation_timeout(Some(TIMEOUT))
@@ -302,13 +304,13 @@ fn ordered(what: &str, results: Vec<TopicResult>) -> Result<(), AdminError> {
     Ok(())
 }
 
-fn error_in(what: &str) -> impl FnOnce(ClientError) -> AdminError + use<> {
+pub(super) fn error_in(what: &str) -> impl FnOnce(ClientError) -> AdminError + use<> {
     let what = what.to_owned();
     move |source| AdminError::Client { what, source }
 }
 
 /// Runs one future to its end on this thread; librdkafka's own thread wakes it.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

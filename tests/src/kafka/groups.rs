@@ -9,7 +9,8 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 
-const TOPIC: &str = "__consumer_offsets";
+/// Where Kafka keeps groups and their offsets.
+pub(super) const TOPIC: &str = "__consumer_offsets";
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The version of a record's key that says "metadata of a classic group" (0 and 1 are committed offsets).
 const GROUP_METADATA_KEY: i16 = 2;
@@ -88,7 +89,7 @@ pub(super) fn generations(bootstrap: &str, group: &str) -> KafkaResult<Vec<Gener
 }
 
 /// The partition of `__consumer_offsets` that holds a group: Java's `String.hashCode` (over UTF-16), made positive.
-fn home_of(group: &str, partitions: i32) -> i32 {
+pub(super) fn home_of(group: &str, partitions: i32) -> i32 {
     let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
