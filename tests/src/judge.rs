@@ -7,6 +7,7 @@
 //!   crash is thus duplicated, but not out of order.
 //! - **went back**: a *single* process digested an offset after a higher one of the same partition. After a crash the
 //!   replay is another process's, so this is zero unless a process was handed messages again.
+//!   (Both count within a key where [`Expected::in_order_of`] says so.)
 //! - **foreign**: digested, but never produced, or with another number than was produced at that offset.
 //!
 //! Digests are ordered by the moment they were written down, over all processes.
@@ -18,7 +19,9 @@ use std::{
     fmt,
 };
 
-pub use expected::Expected;
+pub use expected::{Expected, Order};
+
+use expected::Produced;
 
 use crate::ledger::{Lines, Record};
 
@@ -137,7 +140,7 @@ pub fn judge(expected: &Expected, lines: &Lines) -> Verdict {
         let mut digests = digests.remove(partition).unwrap_or_default();
         // Stable: lines of one moment stay in the order of the file.
         digests.sort_by_key(|record| record.at);
-        verdict.judge_partition(partition, messages, &digests);
+        verdict.judge_partition(partition, messages, expected.order, &digests);
     }
     verdict
 }
@@ -155,7 +158,7 @@ impl Verdict {
     pub fn in_order(&self) -> Result<(), Broken> {
         self.nothing_lost()?;
         let order = self.out_of_order.is_empty() && self.went_back.is_empty();
-        self.holds("messages are digested in the order of their partition", order)
+        self.holds("messages are digested in their order", order)
     }
 
     /// Everything digested, and nothing that was not produced.
@@ -220,10 +223,17 @@ impl Verdict {
         })
     }
 
-    fn judge_partition(&mut self, partition: &Partition, messages: &BTreeMap<i64, u64>, digests: &[&Record]) {
+    fn judge_partition(
+        &mut self,
+        partition: &Partition,
+        messages: &BTreeMap<i64, Produced>,
+        order: Order,
+        digests: &[&Record],
+    ) {
         let mut by_offset: BTreeMap<i64, Vec<Record>> = BTreeMap::new();
-        let mut highest = i64::MIN;
-        let mut highest_of: BTreeMap<u32, i64> = BTreeMap::new();
+        // By what keeps its order, over all processes and in each.
+        let mut highest: BTreeMap<Option<&[u8]>, i64> = BTreeMap::new();
+        let mut highest_of: BTreeMap<(u32, Option<&[u8]>), i64> = BTreeMap::new();
         let mut counts = Counts {
             expected: messages.len() as u64,
             ..Counts::default()
@@ -231,20 +241,22 @@ impl Verdict {
         for record in digests {
             let of_offset = by_offset.entry(record.offset).or_default();
             let place = || Place::in_partition(partition, record.offset);
-            if of_offset.is_empty() {
-                if record.offset < highest {
+            if !of_offset.is_empty() {
+                self.note_replay(record);
+            }
+            if let Some(line) = messages.get(&record.offset).and_then(|one| order.line_of(one)) {
+                let highest = highest.entry(line).or_insert(i64::MIN);
+                if of_offset.is_empty() && record.offset < *highest {
                     self.out_of_order.push(place());
                     counts.out_of_order += 1;
                 }
-                highest = highest.max(record.offset);
-            } else {
-                self.note_replay(record);
+                *highest = record.offset.max(*highest);
+                let own = highest_of.entry((record.pid, line)).or_insert(i64::MIN);
+                if record.offset < *own {
+                    self.went_back.push(place());
+                }
+                *own = record.offset.max(*own);
             }
-            let own = highest_of.entry(record.pid).or_insert(i64::MIN);
-            if record.offset < *own {
-                self.went_back.push(place());
-            }
-            *own = record.offset.max(*own);
             of_offset.push((*record).clone());
         }
         let seen: BTreeSet<i64> = by_offset.keys().copied().collect();

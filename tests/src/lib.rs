@@ -11,6 +11,7 @@ pub mod scale;
 pub mod scenario;
 pub mod stage;
 pub mod undertaker;
+pub mod variant;
 pub mod wait;
 pub mod witness;
 pub mod workspace;

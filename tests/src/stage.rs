@@ -12,6 +12,7 @@ use crate::{
     ledger::Ledger,
     scale,
     scenario::Isolation,
+    variant,
 };
 
 /// One topic, one group, one ledger.
@@ -71,7 +72,7 @@ impl<'k> Stage<'k> {
             partitions,
             group,
             ledger,
-            expected: Expected::default(),
+            expected: Expected::in_order_of(variant::order()),
         })
     }
 

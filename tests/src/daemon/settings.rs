@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Home, plugin_dir};
-use crate::{kafka::Tls, scenario::Isolation};
+use crate::{kafka::Tls, scenario::Isolation, variant};
 
 /// The settings of one daemon.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Settings {
     /// One more route, or another one of that name.
     pub fn route(mut self, name: &str, route: Route) -> Self {
         self.routes.retain(|(known, _)| known != name);
-        self.routes.push((name.to_owned(), route.keys));
+        self.routes.push((name.to_owned(), variant::vary(route.keys)));
         self
     }
 

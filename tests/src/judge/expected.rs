@@ -5,21 +5,55 @@ use std::collections::BTreeMap;
 use super::{Partition, Place};
 use crate::ledger::Record;
 
-/// What was produced: per partition, the number at each offset.
+/// What was produced: per partition, the message at each offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    pub(super) partitions: BTreeMap<Partition, BTreeMap<i64, u64>>,
+    pub(super) partitions: BTreeMap<Partition, BTreeMap<i64, Produced>>,
+    pub(super) order: Order,
+}
+
+/// One message that was produced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Produced {
+    /// Its number.
+    n: u64,
+    key: Option<Box<[u8]>>,
+}
+
+/// What is to be digested in the order of its offsets: the words of the setting `concurrency.order`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// All messages of a partition.
+    #[default]
+    Partition,
+    /// Those of a partition that have the same key; one without a key is alone.
+    Key,
+    /// Nothing.
+    None,
 }
 
 // === impl Expected ===
 
 impl Expected {
-    /// Message number `n` went to this place.
+    /// Nothing yet, to be digested in this order.
+    pub fn in_order_of(order: Order) -> Self {
+        Self {
+            order,
+            ..Self::default()
+        }
+    }
+
+    /// Message number `n` went to this place, without a key.
     pub fn add(&mut self, topic: &str, partition: i32, offset: i64, n: u64) {
+        self.add_keyed(topic, partition, offset, n, None);
+    }
+
+    /// Message number `n` with this key went to this place.
+    pub fn add_keyed(&mut self, topic: &str, partition: i32, offset: i64, n: u64, key: Option<Box<[u8]>>) {
         self.partitions
             .entry((topic.to_owned(), partition))
             .or_default()
-            .insert(offset, n);
+            .insert(offset, Produced { n, key });
     }
 
     /// These as well.
@@ -36,6 +70,13 @@ impl Expected {
         }
     }
 
+    /// Without what `keep` says no to.
+    pub fn retain(&mut self, keep: impl Fn(&Place) -> bool) {
+        for (partition, messages) in &mut self.partitions {
+            messages.retain(|&offset, _| keep(&Place::in_partition(partition, offset)));
+        }
+    }
+
     /// How many messages.
     pub fn count(&self) -> u64 {
         self.partitions
@@ -44,12 +85,12 @@ impl Expected {
             .sum()
     }
 
-    /// The places of all messages, by partition and offset.
+    /// The places and numbers of all messages, by partition and offset.
     pub fn places(&self) -> impl Iterator<Item = (Place, u64)> + '_ {
         self.partitions.iter().flat_map(|(partition, messages)| {
             messages
                 .iter()
-                .map(|(&offset, &n)| (Place::in_partition(partition, offset), n))
+                .map(|(&offset, message)| (Place::in_partition(partition, offset), message.n))
         })
     }
 
@@ -57,6 +98,19 @@ impl Expected {
         let messages = self.partitions.get(&(record.topic.clone(), record.partition));
         let produced = messages.and_then(|messages| messages.get(&record.offset));
         // A message without a number in its payload (a tombstone) is known by its place alone.
-        produced.is_some_and(|&n| record.n.is_none_or(|seen| seen == n))
+        produced.is_some_and(|message| record.n.is_none_or(|seen| seen == message.n))
+    }
+}
+
+// === impl Order ===
+
+impl Order {
+    /// What has to keep its order with this message: `None` is nothing, else messages with the same answer.
+    pub(super) fn line_of<'m>(self, message: &'m Produced) -> Option<Option<&'m [u8]>> {
+        match self {
+            Self::Partition => Some(None),
+            Self::Key => message.key.as_deref().map(Some),
+            Self::None => None,
+        }
     }
 }

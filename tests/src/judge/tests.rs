@@ -150,6 +150,29 @@ fn in_hand_is_what_the_dying_process_was_digesting() {
 }
 
 #[test]
+fn with_the_order_of_keys_another_key_may_overtake_and_the_same_may_not() {
+    let keyed = |order| {
+        let mut expected = Expected::in_order_of(order);
+        for offset in 0..4 {
+            let key = [b"ab"[offset as usize % 2]];
+            expected.add_keyed("t", 0, offset, number(0, offset), Some(key.into()));
+        }
+        expected
+    };
+    let overtaken = lines(&[(0, 1, 7, Done), (0, 0, 7, Done), (0, 2, 7, Done), (0, 3, 7, Done)]);
+    judge(&keyed(Order::Key), &overtaken)
+        .once_in_order()
+        .expect("another key");
+    assert!(judge(&keyed(Order::Partition), &overtaken).in_order().is_err());
+    let crossed = lines(&[(0, 2, 7, Done), (0, 0, 7, Done), (0, 1, 7, Done), (0, 3, 7, Done)]);
+    let verdict = judge(&keyed(Order::Key), &crossed);
+    assert_eq!((verdict.out_of_order.len(), verdict.went_back.len()), (1, 1));
+    judge(&keyed(Order::None), &crossed)
+        .once_in_order()
+        .expect("no order is asked for");
+}
+
+#[test]
 fn what_was_not_produced_so_is_foreign() {
     let mut strange = lines(&[(0, 0, 7, Done), (0, 5, 7, Done)]);
     strange.records[0].n = Some(99);

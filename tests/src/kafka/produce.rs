@@ -46,9 +46,19 @@ pub struct ProduceError {
 
 #[derive(Default)]
 struct Deliveries {
-    done: Mutex<Vec<(i32, i64, u64)>>,
+    done: Mutex<Vec<Delivered>>,
     failed: Mutex<Option<ClientError>>,
 }
+
+struct Delivered {
+    partition: i32,
+    offset: i64,
+    n: u64,
+    key: Option<Box<[u8]>>,
+}
+
+/// How many keys [`Producer::numbered`] gives each partition.
+pub const KEYS: u64 = 16;
 
 // === impl Producer ===
 
@@ -75,8 +85,8 @@ impl Producer {
         self.acknowledged(topic)
     }
 
-    /// Sends the messages numbered `numbers`: number `n` to partition `n % partitions`, with the key `n` and the JSON
-    /// payload `{"n":n}`, padded to `size` bytes if that is more.
+    /// Sends the messages numbered `numbers`: number `n` to partition `n % partitions`, with one of [`KEYS`] keys of that
+    /// partition and the JSON payload `{"n":n}`, padded to `size` bytes if that is more.
     pub fn numbered(
         &self,
         topic: &str,
@@ -88,7 +98,7 @@ impl Producer {
             let partition = (n % partitions as u64) as i32;
             let record = Record {
                 n,
-                key: Some(n.to_string().into_bytes()),
+                key: Some((n % (partitions as u64 * KEYS)).to_string().into_bytes()),
                 payload: Some(numbered_payload(n, size)),
                 ..Record::default()
             };
@@ -154,8 +164,14 @@ impl Producer {
         }
         let done = std::mem::take(&mut *deliveries.done.lock().unwrap_or_else(PoisonError::into_inner));
         let mut expected = Expected::default();
-        for (partition, offset, n) in done {
-            expected.add(topic, partition, offset, n);
+        for Delivered {
+            partition,
+            offset,
+            n,
+            key,
+        } in done
+        {
+            expected.add_keyed(topic, partition, offset, n, key);
         }
         Ok(expected)
     }
@@ -187,11 +203,16 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, n: usize) {
         match result {
             Ok(message) => {
-                let place = (message.partition(), message.offset(), n as u64);
+                let delivered = Delivered {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    n: n as u64,
+                    key: message.key().map(Box::from),
+                };
                 self.done
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .push(place);
+                    .push(delivered);
             }
             Err((error, _)) => {
                 self.failed
