@@ -199,6 +199,11 @@ impl Daemon {
         Ok(self.process.signal(signal)?)
     }
 
+    /// True until it has ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.is_alive()
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, within: Duration) -> Result<Exit, DaemonError> {
         match self.process.wait(within) {

@@ -11,6 +11,7 @@ mod groups;
 mod guest;
 mod jars;
 mod layout;
+mod load;
 mod node;
 mod offsets;
 mod produce;
@@ -25,7 +26,8 @@ pub use cluster::{Cluster, Nodes, cluster};
 pub use groups::{Generation, GroupMember};
 pub use guest::Guest;
 pub use jars::{VERSION, ensure as ensure_jars, tool};
-pub use produce::{ProduceError, Producer, Record, numbered_payload};
+pub use load::Load;
+pub use produce::{KEYS, ProduceError, Producer, Record, numbered_payload};
 pub use request_log::Fetch;
 pub use tls::Tls;
 

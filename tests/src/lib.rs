@@ -1,11 +1,13 @@
 //! Fixtures that the scenarios of devourd stand on: a real Kafka, the daemon under test, the ledger and its judge.
 
 pub mod abi_variants;
+pub mod chance;
 pub mod command;
 pub mod daemon;
 pub mod judge;
 pub mod kafka;
 pub mod ledger;
+pub mod members;
 pub mod process;
 pub mod scale;
 pub mod scenario;

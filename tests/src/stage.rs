@@ -8,7 +8,7 @@ use libtest_mimic::Failed;
 use crate::{
     daemon::{Home, Route, Settings},
     judge::{Expected, Verdict, judge},
-    kafka::{Admin, Kafka, unique},
+    kafka::{Admin, Kafka, Load, unique},
     ledger::Ledger,
     scale,
     scenario::Isolation,
@@ -83,6 +83,24 @@ impl<'k> Stage<'k> {
                 .producer()?
                 .numbered(&self.topic, self.partitions, numbers, 100)?,
         );
+        Ok(())
+    }
+
+    /// A load on the topic, whose messages go on from those produced so far; see [`Stage::take_load`].
+    pub fn load(&self, per_second: u64) -> Result<Load, Failed> {
+        let (producer, first) = (self.kafka.producer()?, self.expected.count());
+        Ok(Load::start(
+            producer,
+            &self.topic,
+            self.partitions,
+            first,
+            per_second,
+        ))
+    }
+
+    /// Ends a load: what it produced is expected.
+    pub fn take_load(&mut self, load: Load) -> Result<(), Failed> {
+        self.expected.extend(load.stop()?);
         Ok(())
     }
 

@@ -50,6 +50,11 @@ pub fn until_told<T>(
     }
 }
 
+/// Pauses until `next`: the beat of a load or of a churn, never a wait for a state.
+pub fn pace(next: Instant) {
+    std::thread::sleep(next.saturating_duration_since(Instant::now()));
+}
+
 // === impl Detail ===
 
 impl fmt::Display for Detail<'_> {

@@ -23,6 +23,7 @@ macro_rules! scenarios {
 
 scenarios! {
     broker_restart,
+    churn,
     every_message_once,
     failing_digest,
     abi_versions,
