@@ -15,6 +15,7 @@ use std::{
 pub mod assignment;
 mod calls;
 pub mod commit;
+pub mod completed;
 pub mod dispatch;
 mod engine;
 pub mod intake;
