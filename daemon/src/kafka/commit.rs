@@ -43,6 +43,14 @@ pub struct PartitionCommit {
     pub error: ErrorCode,
 }
 
+#[cfg(test)]
+impl CommitTicket {
+    /// For tests without a client.
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 impl CommitResult {
     /// What to do about it as a whole.
     pub fn advice(&self) -> CommitAdvice {

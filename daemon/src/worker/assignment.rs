@@ -10,10 +10,11 @@ use devour_abi::LifecycleCall;
 
 use super::{
     ResetTo,
+    completed::{self, Completed},
     engine::{Engine, Plugin},
 };
 use crate::{
-    kafka::{Consumer, Rebalance, Revocation, Start, StartOffset, TopicPartition},
+    kafka::{Committed, Consumer, Rebalance, Revocation, Start, StartOffset, TopicPartition},
     lane::{DownCause, Slot},
 };
 
@@ -46,12 +47,16 @@ impl Engine {
         let reset = self.config.reset_to.take_if(|_| !partitions.is_empty());
         let mut starts: Vec<Start> = Vec::with_capacity(partitions.len());
         let mut slots = Vec::with_capacity(partitions.len());
-        for (at, (offset, leader_epoch)) in partitions.iter().zip(&committed) {
+        for (at, group) in partitions.iter().zip(committed) {
+            let (offset, leader_epoch) = (group.offset, group.leader_epoch);
             let slot = match self.partitions.find(&at.topic, at.partition) {
                 Some(slot) => slot,
                 None => {
-                    let position = if reset.is_none() { *offset } else { None };
-                    let slot = self.partitions.assign(&at.topic, at.partition, *offset, position);
+                    let position = if reset.is_none() { offset } else { None };
+                    let slot = self.partitions.assign(&at.topic, at.partition, offset, position);
+                    self.partitions
+                        .get_mut(slot)
+                        .resume(&group.completed, group.beside);
                     self.home.learn(slot, &at.topic, at.partition);
                     slot
                 }
@@ -60,14 +65,14 @@ impl Engine {
             let start = match (reset, offset) {
                 (Some(ResetTo::Beginning), _) => StartOffset::Beginning,
                 (Some(ResetTo::End), _) => StartOffset::End,
-                (None, Some(offset)) => StartOffset::At(*offset),
+                (None, Some(offset)) => StartOffset::At(offset),
                 (None, None) if self.committer_reads() => StartOffset::Committed,
                 (None, None) => self.config.without_offset,
             };
             starts.push(Start {
                 partition: at.clone(),
                 offset: start,
-                leader_epoch: *leader_epoch,
+                leader_epoch,
             });
         }
         self.came_while_held |= self.held_back;
@@ -101,12 +106,8 @@ impl Engine {
     }
 
     /// What the group has for each partition; unknown where there is no group or no answer (librdkafka asks again).
-    fn committed_offsets(
-        &self,
-        client: &Consumer,
-        partitions: &[TopicPartition],
-    ) -> Vec<(Option<i64>, Option<i32>)> {
-        let unknown = vec![(None, None); partitions.len()];
+    fn committed_offsets(&self, client: &Consumer, partitions: &[TopicPartition]) -> Vec<GroupHas> {
+        let unknown = vec![GroupHas::default(); partitions.len()];
         if !self.committer_reads() || partitions.is_empty() {
             return unknown;
         }
@@ -117,7 +118,7 @@ impl Engine {
                     let entry = committed
                         .iter()
                         .find(|entry| entry.partition == *at && entry.error.is_ok());
-                    entry.map_or((None, None), |entry| (entry.offset, entry.leader_epoch))
+                    entry.map_or_else(GroupHas::default, |entry| self.believed(entry))
                 })
                 .collect(),
             Err(error) => {
@@ -125,6 +126,36 @@ impl Engine {
                 unknown
             }
         }
+    }
+
+    /// What the group has, less a text beside the offset that is not ours.
+    fn believed(&self, entry: &Committed) -> GroupHas {
+        let mut group = GroupHas {
+            offset: entry.offset,
+            leader_epoch: entry.leader_epoch,
+            ..GroupHas::default()
+        };
+        let Some(offset) = entry.offset else { return group };
+        let (topic, partition) = (&*entry.partition.topic, entry.partition.partition);
+        match completed::decode(offset, &entry.metadata) {
+            Ok(completed) => {
+                if !completed.is_empty() {
+                    tracing::info!(route = %self.config.route, topic, partition, offset, finished = completed.count(),
+                        "what is finished beyond the committed offset is passed over");
+                }
+                group.completed = completed;
+                group.beside = String::from_utf8_lossy(&entry.metadata).into_owned();
+            }
+            Err(error) => {
+                let metadata: String = String::from_utf8_lossy(&entry.metadata)
+                    .chars()
+                    .take(80)
+                    .collect();
+                tracing::warn!(route = %self.config.route, topic, partition, offset, metadata, %error,
+                    "the metadata of the committed offset cannot be used; everything from that offset on is digested");
+            }
+        }
+        group
     }
 
     /// The plugin named another offset for a partition: what was known of it is forgotten.
@@ -335,6 +366,17 @@ impl Engine {
             self.out_of_hand(item);
         }
     }
+}
+
+/// What the group has for a partition.
+#[derive(Clone, Default)]
+struct GroupHas {
+    offset: Option<i64>,
+    leader_epoch: Option<i32>,
+    /// Finished above the offset.
+    completed: Completed,
+    /// The text that says so; empty where there is none, or another program's.
+    beside: String,
 }
 
 /// What there is of a simple consumer's topics.

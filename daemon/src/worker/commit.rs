@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::{CommitPolicy, RouteStats, engine::Engine};
 use crate::{
-    kafka::{CommitAdvice, CommitOffset, CommitResult, CommitTicket, Consumer, TopicPartition},
+    kafka::{
+        CommitAdvice, CommitOffset, CommitResult, CommitTicket, Consumer, ErrorCode, PartitionCommit,
+        TopicPartition,
+    },
     lane::Slot,
 };
 
@@ -17,6 +20,8 @@ pub(super) struct Committer {
     /// Tries in a row that did not pass.
     tries: u32,
     told: bool,
+    /// What is finished above a frontier goes with it; false where the broker has no room for that.
+    carries: bool,
 }
 
 /// What became of the commit that a revoke or a stop waits for.
@@ -37,6 +42,7 @@ impl Committer {
             on_its_way: None,
             tries: 0,
             told: false,
+            carries: true,
         }
     }
 
@@ -128,13 +134,13 @@ impl Engine {
         let mut offsets = Vec::new();
         for slot in slots {
             let partition = self.partitions.get_mut(slot);
-            if let Some(offset) = partition.to_commit() {
+            if let Some((offset, metadata)) = partition.to_commit(self.committer.carries) {
                 let epoch = partition.epoch_before(offset);
                 offsets.push(CommitOffset {
                     partition: TopicPartition::new(std::sync::Arc::clone(&partition.topic), partition.number),
                     offset,
                     leader_epoch: (epoch >= 0).then_some(epoch),
-                    metadata: String::new(),
+                    metadata,
                 });
             }
         }
@@ -145,6 +151,14 @@ impl Engine {
         match client.commit(offsets) {
             Ok(ticket) => {
                 self.committer.on_its_way = Some(ticket);
+                for offset in offsets {
+                    let at = &offset.partition;
+                    if let Some(slot) = self.partitions.find(&at.topic, at.partition) {
+                        self.partitions
+                            .get_mut(slot)
+                            .sent(ticket, offset.metadata.clone());
+                    }
+                }
                 Some(ticket)
             }
             Err(error) => {
@@ -172,8 +186,12 @@ impl Engine {
                     .partitions
                     .find(&part.partition.topic, part.partition.partition)
             {
-                self.partitions.get_mut(slot).committed = Some(part.offset);
+                self.partitions.get_mut(slot).written(result.ticket, part.offset);
             }
+        }
+        if self.refused_metadata(result) {
+            self.committer.next = now;
+            return Waited::Again;
         }
         let worst = result
             .partitions
@@ -207,6 +225,22 @@ impl Engine {
                 Waited::GivenUp
             }
         }
+    }
+
+    /// The broker has less room beside an offset than Kafka's default: better the offsets alone than nothing.
+    fn refused_metadata(&mut self, result: &CommitResult) -> bool {
+        let too_large = |part: &PartitionCommit| part.error == ErrorCode::OFFSET_METADATA_TOO_LARGE;
+        let Some(part) = result.partitions.iter().find(|part| too_large(part)) else {
+            return false;
+        };
+        if !std::mem::take(&mut self.committer.carries) {
+            return false;
+        }
+        tracing::warn!(route = %self.config.route, topic = &*part.partition.topic, partition = part.partition.partition,
+            offset = part.offset, "the broker refuses the list of what is finished beyond the committed offset: from now \
+            on it is not carried, and after a crash that work is done again. Set the broker's \
+            `offset.metadata.max.bytes` to its default of 4096");
+        true
     }
 
     /// One line when the tries are spent, not one for each.

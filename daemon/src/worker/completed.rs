@@ -260,12 +260,22 @@ impl Code {
     fn best(lengths: impl Iterator<Item = u64> + Clone) -> Self {
         let each = (0..=MAX_LOW_BITS)
             .flat_map(|low_bits| [Kind::Rice, Kind::Golomb].map(|kind| Self { kind, low_bits }));
-        let bits = |code: &Self| {
-            lengths
-                .clone()
-                .fold(0_u64, |sum, length| sum.saturating_add(code.bits(length)))
+        let mut best = Self {
+            kind: Kind::Rice,
+            low_bits: 0,
         };
-        each.min_by_key(bits).expect("there are codes")
+        let mut least = u64::MAX;
+        for code in each {
+            // Most codes are found to be longer after a few lengths.
+            let bits = lengths.clone().try_fold(0_u64, |sum, length| {
+                let sum = sum.saturating_add(code.bits(length));
+                (sum < least).then_some(sum)
+            });
+            if let Some(bits) = bits {
+                (best, least) = (code, bits);
+            }
+        }
+        best
     }
 
     fn to_byte(self) -> u8 {

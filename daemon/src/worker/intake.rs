@@ -149,7 +149,8 @@ impl Engine {
         // Read by a client that has given the partition up since: another member has it.
         let mut slot = slot?;
         let offset = message.offset();
-        if self.partitions.get_mut(slot).tracker.begin(offset) == Seen::Before {
+        let seen = self.partitions.get_mut(slot).tracker.begin(offset);
+        if seen == Seen::Before {
             slot = self.rewind(slot, offset);
             *run = Some(Run {
                 handle,
@@ -159,7 +160,8 @@ impl Engine {
         }
         let partition = self.partitions.get_mut(slot);
         partition.note_epoch(offset, message.leader_epoch().unwrap_or(-1));
-        Some(slot)
+        // An earlier owner of the partition has finished it.
+        (seen != Seen::Finished).then_some(slot)
     }
 
     fn take_straight(&mut self, client: &Consumer, batch: Arc<Batch>) {

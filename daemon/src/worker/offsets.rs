@@ -225,7 +225,9 @@ impl Tracker {
 
     /// A set that is not crowded grows slowly; one that is is to be let go at once.
     fn still_holds(&self, last: &Measured, frontier: i64) -> bool {
-        let read = self.position.map_or(0, |position| position.abs_diff(last.position));
+        let read = self
+            .position
+            .map_or(0, |position| position.abs_diff(last.position));
         let changed = read as usize + self.unfinished.abs_diff(last.unfinished);
         if last.crowded {
             changed == 0 && frontier == last.frontier

@@ -252,7 +252,10 @@ impl Model {
                 assert_eq!((self.tracker.frontier(), self.tracker.completed()), before);
             }
             Step::Passed => {
-                let next = self.log.get(self.next).map_or(self.position + 3, |offset| *offset);
+                let next = self
+                    .log
+                    .get(self.next)
+                    .map_or(self.position + 3, |offset| *offset);
                 if self.in_hand.is_empty() {
                     self.position = self.position.max(next);
                 }
@@ -289,7 +292,11 @@ impl Model {
             // Read again is what is not finished, and what was finished after the commit.
             let (completed, told) = (self.tracker.completed(), &self.told);
             assert_eq!(&completed, told);
-            assert_eq!(encode(*frontier, &completed).0, *text, "it is carried on as it is");
+            assert_eq!(
+                encode(*frontier, &completed).0,
+                *text,
+                "it is carried on as it is"
+            );
         }
     }
 

@@ -4,8 +4,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{offsets::Tracker, queues::QueueId};
-use crate::{kafka::TopicPartition, lane::Slot};
+use super::{
+    completed::{self, Completed},
+    offsets::Tracker,
+    queues::QueueId,
+};
+use crate::{
+    kafka::{CommitTicket, TopicPartition},
+    lane::Slot,
+};
 
 /// One partition in one assignment.
 #[derive(Debug)]
@@ -18,6 +25,10 @@ pub struct Partition {
     pub tracker: Tracker,
     /// What the group has for it, as far as we know.
     pub committed: Option<i64>,
+    /// The text that the group has beside it, as far as we know.
+    beside: Option<String>,
+    /// What is on its way to the group.
+    sent: Option<(CommitTicket, String)>,
     /// Messages that are with the plugin.
     pub in_hand: u32,
     /// Its queue, where messages go straight to the lane and this partition waits.
@@ -51,6 +62,8 @@ impl Partition {
             number,
             tracker: Tracker::new(position),
             committed,
+            beside: None,
+            sent: None,
             in_hand: 0,
             queue: QueueId::NONE,
             paused: false,
@@ -79,12 +92,45 @@ impl Partition {
             .map_or(-1, |(_, epoch)| *epoch)
     }
 
-    /// What is to be committed, if it is not what the group has.
+    /// What is to be committed, offset and text beside it, if it is not what the group has: the frontier and, where
+    /// `carries` says that it goes along, what is finished above it.
     #[must_use]
-    pub fn to_commit(&self) -> Option<i64> {
-        self.tracker
-            .frontier()
-            .filter(|frontier| self.assigned && self.committed != Some(*frontier))
+    pub fn to_commit(&self, carries: bool) -> Option<(i64, String)> {
+        let frontier = self.tracker.frontier().filter(|_| self.assigned)?;
+        let text = if carries {
+            // What does not fit is digested again after a crash: no reason to commit nothing.
+            completed::encode(frontier, &self.tracker.completed()).0
+        } else {
+            String::new()
+        };
+        let changed = self.committed != Some(frontier) || self.beside.as_ref() != Some(&text);
+        changed.then_some((frontier, text))
+    }
+
+    /// A commit is on its way.
+    pub fn sent(&mut self, ticket: CommitTicket, beside: String) {
+        self.sent = Some((ticket, beside));
+    }
+
+    /// The group has `offset` now, by that commit.
+    pub fn written(&mut self, ticket: CommitTicket, offset: i64) {
+        self.committed = Some(offset);
+        // Of a commit of an earlier assignment the text is not known: it is written once more.
+        let ours = self.sent.take_if(|(sent, _)| *sent == ticket);
+        self.beside = ours.map(|(_, beside)| beside);
+    }
+
+    /// The group has `beside` with the committed offset, where reading begins and above which `completed` is finished.
+    pub fn resume(&mut self, completed: &Completed, beside: String) {
+        self.beside = Some(beside);
+        if let Some(position) = self.tracker.position() {
+            self.tracker = Tracker::resume(position, completed);
+        }
+    }
+
+    /// So much is finished above the frontier that new work is to wait, or a restart would have to do it again.
+    pub fn is_crowded(&mut self) -> bool {
+        self.tracker.crowded()
     }
 
     /// `topic/partition`, for people.
@@ -208,6 +254,7 @@ impl Default for Partitions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::offsets::Seen;
 
     #[test]
     fn a_partition_assigned_again_has_a_new_slot_and_the_old_one_is_fenced() {
@@ -221,7 +268,7 @@ mod tests {
         let _ = partitions.get_mut(old).tracker.begin(5);
         partitions.get_mut(old).tracker.finish(5);
         assert_eq!(
-            partitions.get(old).to_commit(),
+            partitions.get(old).to_commit(true),
             None,
             "nothing of the old assignment is committed"
         );
@@ -230,6 +277,49 @@ mod tests {
             partitions.find("orders", 3),
             Some(new),
             "a late revoke does not touch the new assignment"
+        );
+    }
+
+    #[test]
+    fn a_set_that_changed_under_the_same_frontier_is_committed() {
+        let topic: Arc<str> = "orders".into();
+        let mut partitions = Partitions::default();
+        let slot = partitions.assign(&topic, 0, Some(5), Some(5));
+        let partition = partitions.get_mut(slot);
+        partition.resume(&Completed::default(), String::new());
+        assert_eq!(partition.to_commit(true), None, "the group has it");
+        for offset in 5..9 {
+            assert_eq!(partition.tracker.begin(offset), Seen::First);
+        }
+        assert_eq!(partition.to_commit(true), None, "nothing is finished");
+        partition.tracker.finish(7);
+        let (offset, beside) = partition.to_commit(true).expect("7 is finished");
+        assert_eq!(
+            completed::decode(offset, beside.as_bytes()),
+            Ok([7..8].into_iter().collect())
+        );
+        assert_eq!(
+            partition.to_commit(false),
+            None,
+            "where the set may not be carried"
+        );
+        partition.sent(CommitTicket::numbered(1), beside.clone());
+        partition.written(CommitTicket::numbered(1), offset);
+        assert_eq!(partition.to_commit(true), None);
+        partition.tracker.finish(8);
+        let (again, more) = partition.to_commit(true).expect("8 is finished too");
+        assert_eq!(again, offset);
+        assert_ne!(more, beside);
+        // An answer to a commit of an earlier assignment says nothing of this one's text.
+        partition.written(CommitTicket::numbered(0), offset);
+        assert!(partition.to_commit(true).is_some());
+        let slot = partitions.assign(&topic, 0, Some(5), Some(5));
+        let partition = partitions.get_mut(slot);
+        partition.resume(&[7..9].into_iter().collect(), more);
+        assert_eq!(
+            partition.to_commit(true),
+            None,
+            "what was found is not written again"
         );
     }
 
