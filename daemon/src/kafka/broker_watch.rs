@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::statistics::TopicState;
+
 /// Whether a client reaches Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connectivity {
@@ -35,15 +37,29 @@ pub(super) struct BrokerWatch {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Statistics {
     #[serde(default)]
-    brokers: BTreeMap<String, BrokerState>,
+    pub(super) brokers: BTreeMap<String, BrokerState>,
+    #[serde(default)]
+    pub(super) topics: BTreeMap<String, TopicState>,
 }
 
 #[derive(Debug, Deserialize)]
-struct BrokerState {
+pub(super) struct BrokerState {
     #[serde(default)]
     nodename: String,
     #[serde(default)]
     state: String,
+    /// Its id in the cluster; -1 for a bootstrap address, and for the coordinator's own connection.
+    #[serde(default = "no_id")]
+    pub(super) nodeid: i32,
+    #[serde(default)]
+    pub(super) req: Requests,
+}
+
+/// How many requests of a kind were sent to a broker.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Requests {
+    #[serde(default, rename = "Fetch")]
+    pub(super) fetch: u64,
 }
 
 /// Drops lines that repeat: the same line but for its numbers is written once a minute, with a count.
@@ -52,8 +68,20 @@ pub(super) struct Repeats {
     seen: BTreeMap<String, (Instant, u32)>,
 }
 
+fn no_id() -> i32 {
+    -1
+}
+
 const COORDINATOR: &str = "GroupCoordinator";
 const QUIET: Duration = Duration::from_secs(60);
+
+// === impl BrokerState ===
+
+impl BrokerState {
+    pub(super) fn is_up(&self) -> bool {
+        self.state == "UP"
+    }
+}
 
 // === impl BrokerWatch ===
 
@@ -120,7 +148,7 @@ impl BrokerWatch {
     pub(super) fn statistics(&mut self, statistics: &Statistics) -> Vec<Line> {
         let mut lines = Vec::new();
         for (name, broker) in &statistics.brokers {
-            if broker.state != "UP" {
+            if !broker.is_up() {
                 continue;
             }
             self.connectivity = Connectivity::Up;

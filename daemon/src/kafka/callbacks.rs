@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use rdkafka_sys as sys;
 
-use super::broker_watch::{BrokerWatch, Connectivity, Line, Repeats, Statistics};
+use super::broker_watch::{self, BrokerWatch, Connectivity, Line, Repeats};
 use super::consumer::Consumer;
 use super::errors::{ClientEvent, ErrorClass, ErrorCode, text_of};
 use super::native::entries;
 use super::rebalance::Rebalance;
+use super::statistics::{self, PartitionStatistics};
 use crate::settings::RouteName;
 
 /// What the callbacks of one client share. Its address is librdkafka's opaque.
@@ -28,6 +29,8 @@ pub(super) struct Context {
     attention: AtomicBool,
     /// What the broker watch knows too, without its lock: messages come often.
     up: AtomicBool,
+    /// A report waits in the state.
+    reported: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -37,6 +40,8 @@ struct State {
     /// Bounded: what nobody takes pushes out the oldest.
     events: VecDeque<ClientEvent>,
     panicked: Option<String>,
+    /// The latest report, until it is taken.
+    statistics: Option<Vec<PartitionStatistics>>,
 }
 
 /// The call of `batch` or `close` in which this thread is, for the rebalance callback.
@@ -62,6 +67,7 @@ impl Context {
             repeats: Repeats::default(),
             events: VecDeque::new(),
             panicked: None,
+            statistics: None,
         };
         Arc::new(Self {
             route,
@@ -69,6 +75,7 @@ impl Context {
             has_group,
             attention: AtomicBool::new(false),
             up: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
@@ -116,6 +123,14 @@ impl Context {
     /// The panic of a rebalance handler, which ends this client.
     pub(super) fn panicked(&self) -> Option<String> {
         self.state().panicked.clone()
+    }
+
+    /// The partitions of the latest report, once.
+    pub(super) fn take_statistics(&self) -> Option<Vec<PartitionStatistics>> {
+        if !self.reported.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        self.state().statistics.take()
     }
 
     /// An error that belongs to no message: logged, and kept if someone has to know.
@@ -202,9 +217,12 @@ impl Context {
     }
 
     fn statistics(&self, json: &[u8]) {
-        match serde_json::from_slice::<Statistics>(json) {
-            Ok(statistics) => {
-                let lines = self.state().brokers.statistics(&statistics);
+        match serde_json::from_slice::<broker_watch::Statistics>(json) {
+            Ok(report) => {
+                let partitions = statistics::partitions(&report.topics, &report.brokers);
+                self.state().statistics = Some(partitions);
+                self.reported.store(true, Ordering::Relaxed);
+                let lines = self.state().brokers.statistics(&report);
                 lines.into_iter().for_each(|line| self.tell(Some(line)));
             }
             Err(error) => {

@@ -18,6 +18,7 @@ use super::errors::{ClientError, ClientEvent, ErrorClass, ErrorCode, text_of};
 use super::native::{Handle, List, check_error, eventfd};
 use super::properties::{ClientProperties, Protocol};
 use super::rebalance::{Rebalance, Start};
+use super::statistics::Statistics;
 use super::topics::InternalTopics;
 use crate::settings::RouteName;
 
@@ -70,6 +71,11 @@ pub struct Consumer {
     pub(super) self_assigned: Cell<bool>,
     pub(super) next_ticket: Cell<u64>,
     pub(super) commits: RefCell<VecDeque<CommitResult>>,
+    /// How often what is fetched was changed: by an assignment, a pause, a resume or a seek.
+    changes: Cell<u64>,
+    /// The last of these changes since which the queue was found empty.
+    settled: Cell<u64>,
+    statistics: RefCell<Option<Statistics>>,
     /// A failure to answer a rebalance, found inside a callback that cannot return it.
     pub(super) failure: RefCell<Option<ClientError>>,
 }
@@ -129,6 +135,9 @@ impl Consumer {
             self_assigned: Cell::new(false),
             next_ticket: Cell::new(1),
             commits: RefCell::default(),
+            changes: Cell::new(0),
+            settled: Cell::new(0),
+            statistics: RefCell::default(),
             failure: RefCell::default(),
         })
     }
@@ -159,6 +168,7 @@ impl Consumer {
     pub fn assign_all(&self, starts: &[Start]) -> Result<(), ClientError> {
         let list = list_of_starts(starts)?;
         self.self_assigned.set(true);
+        self.changed();
         // SAFETY: a live client and list; the list is copied.
         self.done("assigning partitions", unsafe {
             sys::rd_kafka_assign(self.handle.rk(), list.as_ptr())
@@ -171,6 +181,7 @@ impl Consumer {
     pub fn assign_more(&self, starts: &[Start]) -> Result<(), ClientError> {
         let list = list_of_starts(starts)?;
         self.self_assigned.set(true);
+        self.changed();
         // SAFETY: a live client and list; the list is copied, the returned error is ours.
         unsafe {
             check_error(
@@ -202,6 +213,7 @@ impl Consumer {
         out.clear();
         let mut events = Vec::new();
         let (mut asked, mut got) = (max, 0);
+        let changes = self.changes.get();
         callbacks::serving(self, handler, || {
             got = out.fill(&self.handle, max, 0, &mut events);
             if got == 0 && !timeout.is_zero() {
@@ -214,6 +226,7 @@ impl Consumer {
                 }
             }
         });
+        self.keep_statistics(changes, got < asked);
         let context = self.handle.context();
         if !out.is_empty() {
             context.answered();
@@ -233,6 +246,32 @@ impl Consumer {
             drained: got < asked,
             events,
         })
+    }
+
+    /// The latest report of librdkafka, once, if one came in a call of `batch`. It was made after the last change of
+    /// what is fetched; one that may have been made before is dropped.
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.statistics.take()
+    }
+
+    /// A report overtakes the messages in the queue. One that was made before a change was in the queue when the
+    /// change was done (librdkafka's main thread does both), so once the queue was empty only newer ones come.
+    fn keep_statistics(&self, changes: u64, drained: bool) {
+        if let Some(partitions) = self.handle.context().take_statistics()
+            && changes == self.changes.get()
+            && changes == self.settled.get()
+        {
+            *self.statistics.borrow_mut() = Some(Statistics { changes, partitions });
+        }
+        if drained {
+            self.settled.set(self.changes.get());
+        }
+    }
+
+    /// What is fetched changes now: reports from before say nothing any more.
+    pub(super) fn changed(&self) {
+        self.changes.set(self.changes.get() + 1);
+        self.statistics.take();
     }
 
     /// Descriptor that becomes readable when librdkafka's queue, or that of the commits, turns from empty to not
@@ -271,6 +310,7 @@ impl Consumer {
     /// Stops fetching these partitions, and drops what was fetched of them; stays in the group.
     pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
         let list = list_of(partitions)?;
+        self.changed();
         // SAFETY: a live client and list.
         self.done("pausing", unsafe {
             sys::rd_kafka_pause_partitions(self.handle.rk(), list.as_ptr())
@@ -282,6 +322,7 @@ impl Consumer {
     /// Fetches these partitions again, from where `batch` left off.
     pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
         let list = list_of(partitions)?;
+        self.changed();
         // SAFETY: a live client and list.
         self.done("resuming", unsafe {
             sys::rd_kafka_resume_partitions(self.handle.rk(), list.as_ptr())
@@ -297,6 +338,7 @@ impl Consumer {
     /// thread, not for a broker. What `batch` gives afterwards is from the new offset on.
     pub fn seek(&self, starts: &[Start], timeout: Duration) -> Result<(), ClientError> {
         let mut list = list_of_starts(starts)?;
+        self.changed();
         // SAFETY: a live client and list; the returned error is ours.
         unsafe {
             check_error(

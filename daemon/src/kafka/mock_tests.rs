@@ -173,6 +173,52 @@ fn messages_come_in_order_with_all_their_parts() {
 }
 
 #[test]
+fn a_report_says_how_far_each_partition_is_fetched() {
+    let mock = Mock::new(1).unwrap();
+    mock.make_topic("t", 1).unwrap();
+    produce(&mock, "t", 0, 0..100);
+    let (consumer, mut seen) = (consumer(&mock, "report"), Seen::default());
+    consumer.subscribe(&["t".into()]).unwrap();
+    let mut read = 0;
+    let mut reports: Vec<Statistics> = Vec::new();
+    poll(&consumer, &mut seen, |batch, _| {
+        read += batch.len();
+        let report = consumer.take_statistics();
+        reports.extend(report.filter(|report| report.partitions.iter().any(|at| at.active)));
+        read == 100 && reports.len() >= 2
+    });
+    let at = |report: &Statistics| report.partitions[0].clone();
+    let (first, last) = (at(&reports[0]), at(reports.last().unwrap()));
+    assert_eq!(last.partition, one("t", 0));
+    assert_eq!(
+        (last.next_offset, last.app_offset, last.ls_offset, last.hi_offset),
+        (Some(100), Some(100), Some(100), Some(100))
+    );
+    assert_eq!((last.consumer_lag, last.fetchq_cnt), (None, 0), "nothing is committed");
+    assert!(last.reachable && last.broker >= 0, "{last:?}");
+    assert!(last.fetches > first.fetches + 1, "{first:?} {last:?}");
+    assert_eq!(
+        reports[0].changes,
+        reports.last().unwrap().changes,
+        "nothing was changed since"
+    );
+    // What was reported before a change is not told after it.
+    consumer.pause(&[one("t", 0)]).unwrap();
+    assert_eq!(consumer.take_statistics(), None);
+    consumer.resume(&[one("t", 0)]).unwrap();
+    let mut report = None;
+    poll(&consumer, &mut seen, |_, _| {
+        report = consumer.take_statistics();
+        report.is_some()
+    });
+    assert!(report.unwrap().changes > reports[0].changes);
+    assert_eq!(
+        consumer.close(Duration::from_secs(5), &mut seen),
+        CloseOutcome::Closed
+    );
+}
+
+#[test]
 fn what_the_revoke_commits_is_where_the_next_one_starts() {
     let mock = Mock::new(1).unwrap();
     mock.make_topic("t", 1).unwrap();

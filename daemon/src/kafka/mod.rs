@@ -22,6 +22,7 @@ mod properties;
 mod property_check;
 mod query;
 mod rebalance;
+mod statistics;
 mod topics;
 
 #[cfg(test)]
@@ -41,4 +42,5 @@ pub use properties::{ClientProperties, PropertyFinding, Protocol, consumer_prope
 pub use property_check::{check, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
 pub use rebalance::{Rebalance, Revocation, Start, StartOffset};
+pub use statistics::{PartitionStatistics, Statistics};
 pub use topics::{InternalTopics, PatternError, TopicPattern, is_internal, is_pattern};

@@ -60,7 +60,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("reconnect.backoff.max.ms", "5000"),
     // A topic that is made after the subscription is found this soon (the default is five minutes).
     ("topic.metadata.refresh.interval.ms", "10000"),
-    // The only way to learn that a broker is back.
+    // The only way to learn that a broker is back, and how far a partition is fetched.
     ("statistics.interval.ms", "5000"),
     // The client's telemetry would be waited for at its end.
     ("enable.metrics.push", "false"),
@@ -100,7 +100,7 @@ const OWNED: &[(&str, &str)] = &[
     ("log.queue", "log lines go to the daemon's log"),
     (
         "statistics.interval.ms",
-        "the daemon learns from them every five seconds which brokers are back",
+        "the daemon learns from them every five seconds which brokers are back and how far each partition is read",
     ),
     ("enabled_events", "events are served by the daemon"),
     (

@@ -73,6 +73,7 @@ impl Consumer {
         partitions: Vec<(String, i32)>,
         handler: &mut dyn Rebalance,
     ) {
+        self.changed();
         let mut ours = Vec::with_capacity(partitions.len());
         let mut names: Vec<Arc<str>> = Vec::new();
         for (topic, partition) in partitions {
