@@ -261,7 +261,11 @@ impl Consumer {
             && changes == self.changes.get()
             && changes == self.settled.get()
         {
-            *self.statistics.borrow_mut() = Some(Statistics { changes, partitions });
+            *self.statistics.borrow_mut() = Some(Statistics {
+                changes,
+                drained,
+                partitions,
+            });
         }
         if drained {
             self.settled.set(self.changes.get());

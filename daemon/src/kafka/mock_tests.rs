@@ -194,7 +194,11 @@ fn a_report_says_how_far_each_partition_is_fetched() {
         (last.next_offset, last.app_offset, last.ls_offset, last.hi_offset),
         (Some(100), Some(100), Some(100), Some(100))
     );
-    assert_eq!((last.consumer_lag, last.fetchq_cnt), (None, 0), "nothing is committed");
+    assert_eq!(
+        (last.consumer_lag, last.fetchq_cnt),
+        (None, 0),
+        "nothing is committed"
+    );
     assert!(last.reachable && last.broker >= 0, "{last:?}");
     assert!(last.fetches > first.fetches + 1, "{first:?} {last:?}");
     assert_eq!(

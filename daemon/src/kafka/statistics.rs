@@ -14,6 +14,9 @@ pub struct Statistics {
     /// How often this client had changed what it fetches (assignment, pause, resume, seek) when the report was made.
     /// Two reports with the same number have no such change between them.
     pub changes: u64,
+    /// The queue was found empty after the report was made: every message that had been fetched by then was given out,
+    /// at the latest by the call of `batch` in which the report came.
+    pub drained: bool,
     pub partitions: Vec<PartitionStatistics>,
 }
 

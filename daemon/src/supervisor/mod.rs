@@ -25,7 +25,7 @@ use crate::{
     settings::{RouteName, Settings},
     signals::Signal,
     systemd::Systemd,
-    worker::{Command, Ended, Event, WorkerHandle},
+    worker::{Command, Ended, Event, Remedy, WorkerHandle},
 };
 
 /// How the daemon ended.
@@ -225,7 +225,8 @@ impl Supervisor {
                 event,
             });
         });
-        match WorkerHandle::start(route.plan.worker.clone(), listener) {
+        let stats = std::sync::Arc::clone(&route.stats);
+        match WorkerHandle::start(route.plan.worker.clone(), stats, listener) {
             Ok(worker) => {
                 worker.tell(Command::StartPlugin);
                 route.worker = Some(worker);
@@ -278,6 +279,23 @@ impl Supervisor {
                 route.plugin_up = false;
                 route.last_error = Some(why);
                 route.enter(State::Backoff, now);
+            }
+            Event::Stalled {
+                topic,
+                partition,
+                offset,
+                waited,
+                remedy,
+            } => {
+                let waited_ms = waited.as_millis() as u64;
+                let then = match remedy {
+                    Remedy::Seek => "it is read again from there",
+                    Remedy::NewClient => "a new client is made",
+                };
+                tracing::warn!(route = %name, topic, partition, offset, waited_ms,
+                    seeks = route.stats.stall_seeks.load(std::sync::atomic::Ordering::Relaxed),
+                    restarts = route.stats.stall_restarts.load(std::sync::atomic::Ordering::Relaxed),
+                    "partition stalled: it has messages and brings none; {then}");
             }
             Event::PluginDown { cause, lived } => {
                 route.plugin_up = false;
@@ -405,6 +423,8 @@ impl Supervisor {
                 failed = count(|stats| stats.failed.load(Relaxed)),
                 skipped = count(|stats| stats.skipped.load(Relaxed)),
                 commits = count(|stats| stats.commits.load(Relaxed)),
+                stall_seeks = count(|stats| stats.stall_seeks.load(Relaxed)),
+                stall_restarts = count(|stats| stats.stall_restarts.load(Relaxed)),
                 plugin_restarts = route.plugin_restarts.total(),
                 client_restarts = route.client_restarts.total(),
                 last_error = route.last_error,

@@ -166,6 +166,7 @@ impl Planner {
             keeps_offsets: descriptor.keeps_offsets,
             reset_to: reset.then_some(if latest { ResetTo::End } else { ResetTo::Beginning }),
             idle_limit: idle,
+            stall_timeout: route.stall_timeout,
             max_poll_interval,
             properties,
             home: HomeConfig {

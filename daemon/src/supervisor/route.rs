@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{membership::MemberLock, plan::Plan, restart::Restarts};
-use crate::worker::WorkerHandle;
+use crate::worker::{RouteStats, WorkerHandle};
 
 /// Where a route is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Supervised {
     pub since: Instant,
     /// Its thread, while it has one.
     pub worker: Option<WorkerHandle>,
+    /// What all its workers have done.
+    pub stats: Arc<RouteStats>,
     /// Counts its workers: what an older one says late is passed over.
     pub incarnation: u64,
     /// Restarts of the plugin.
@@ -107,6 +110,7 @@ impl Supervised {
             state: State::Starting,
             since: now,
             worker: None,
+            stats: Arc::default(),
             incarnation: 0,
             plugin_restarts: Restarts::of_plugin(policy),
             client_restarts: Restarts::of_client(policy),

@@ -18,6 +18,7 @@ use super::{
     lifecycle::Step,
     pace::Pace,
     partitions::Partitions,
+    progress,
     queues::{Emptied, Queues, Taken},
     rate::Rate,
 };
@@ -36,6 +37,7 @@ pub(super) struct Engine {
     /// Its process.
     pub pid: Option<u32>,
     pub partitions: Partitions,
+    pub progress: progress::Progress,
     pub lanes: Vec<Lane>,
     /// Calls with messages whose outcome is not known.
     pub calls: HashMap<CallNumber, InHand>,
@@ -138,6 +140,7 @@ impl Engine {
             },
             rate: config.rate_limit.map(|limit| Rate::new(limit, now)),
             committer: Committer::new(config.commit.clone(), now),
+            progress: progress::Progress::new(config.stall_timeout),
             lanes: (0..config.lanes()).map(lane).collect(),
             config,
             listener,

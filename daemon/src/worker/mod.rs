@@ -28,6 +28,7 @@ pub mod poll;
 pub mod queues;
 pub mod rate;
 mod recall;
+mod progress;
 pub mod retry;
 
 use crate::{
@@ -88,6 +89,8 @@ pub struct WorkerConfig {
     pub reset_to: Option<ResetTo>,
     /// Ends the worker after this long without a message.
     pub idle_limit: Option<Duration>,
+    /// How long a partition that has messages may bring none before its reading begins anew.
+    pub stall_timeout: Option<Duration>,
     /// `max.poll.interval.ms` of the client.
     pub max_poll_interval: Duration,
     /// The plugin's home.
@@ -164,8 +167,30 @@ pub enum Event {
     },
     /// The instance is blocked and cannot be ended; [`Event::PluginDown`] follows if it ends after all.
     PluginStuck(String),
+    /// A partition has messages and brings none.
+    Stalled {
+        /// Its topic.
+        topic: String,
+        /// Its number.
+        partition: i32,
+        /// What is to be read next.
+        offset: i64,
+        /// How long it has stood still.
+        waited: Duration,
+        /// What is done.
+        remedy: Remedy,
+    },
     /// The worker's thread is over.
     Ended(Ended),
+}
+
+/// What is done about a partition that is stalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// It is read again from its frontier.
+    Seek,
+    /// The worker ends, so that a new client is made.
+    NewClient,
 }
 
 /// How a worker ended.
@@ -201,6 +226,10 @@ pub struct RouteStats {
     pub skipped: AtomicU64,
     /// Commits that the group acknowledged.
     pub commits: AtomicU64,
+    /// Seeks in partitions that were stalled.
+    pub stall_seeks: AtomicU64,
+    /// Clients that were given up because of a partition that was stalled.
+    pub stall_restarts: AtomicU64,
 }
 
 /// A worker's thread, as the supervisor holds it.
@@ -242,16 +271,15 @@ impl WorkerConfig {
 // === impl WorkerHandle ===
 
 impl WorkerHandle {
-    /// Starts the worker's thread. Its last event is always [`Event::Ended`].
+    /// Starts the worker's thread, which counts on in `stats`. Its last event is always [`Event::Ended`].
     ///
     /// # Errors
     /// When the system has no thread or descriptor left.
-    pub fn start(config: WorkerConfig, listener: Listener) -> std::io::Result<Self> {
+    pub fn start(config: WorkerConfig, stats: Arc<RouteStats>, listener: Listener) -> std::io::Result<Self> {
         let inbox = Arc::new(Inbox {
             commands: Mutex::new(VecDeque::new()),
             wake: EventFd::new()?,
         });
-        let stats = Arc::new(RouteStats::default());
         let thread = std::thread::Builder::new()
             .name(format!("route {}", config.route))
             .spawn({

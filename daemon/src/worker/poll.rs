@@ -126,6 +126,9 @@ impl Loop {
                 Ok(read) => busy |= read,
                 Err(ended) => return Told::Failed(ended),
             }
+            if let Err(ended) = self.engine.mind_progress(&self.client, now) {
+                return Told::Failed(ended);
+            }
             self.engine.bound_parked(&self.client);
             let idle_at = self.idle_at(now);
             if idle_at.is_some_and(|at| at <= now) {
@@ -185,6 +188,7 @@ impl Loop {
         self.engine.hold_back_what_came(&self.client);
         self.last_read = now;
         self.unread = !info.drained;
+        self.engine.progress.read(info.drained);
         if batch.is_empty() {
             return Ok(self.unread);
         }
@@ -346,6 +350,7 @@ impl Loop {
             queued = engine.queues.len(),
             at_work = engine.blocked_by(),
             waiting = waiting.join(", "),
+            behind = engine.describe_progress(Instant::now()),
             member = ?self.client.group_member(),
             "route dump"
         );
