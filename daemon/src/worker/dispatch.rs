@@ -393,12 +393,36 @@ impl Engine {
         self.fetch(client, &resume, Fetching::On);
     }
 
-    /// Whether as many of its messages are begun as `queued_max_messages` allows; paused, it waits for half of them.
+    /// Nothing new begins of a partition whose finished offsets nearly fill the room beside the commit; what waits for a
+    /// retry goes on, and lets the frontier move.
+    pub(super) fn mind_crowded(&mut self, now: Instant) {
+        /// How often they are looked at.
+        const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+        if self.config.is_straight() || now < self.next_crowd_look {
+            return;
+        }
+        self.next_crowd_look = now + LOOK;
+        for slot in self.partitions.assigned_slots() {
+            let partition = self.partitions.get_mut(slot);
+            let crowded = partition.is_crowded();
+            if crowded != partition.crowded {
+                partition.crowded = crowded;
+                self.any_paused |= crowded;
+                self.queues.hold_back(slot, crowded);
+            }
+        }
+    }
+
+    /// Whether it is not to be read on: because of what is finished of it, or because as many of its messages are begun as
+    /// `queued_max_messages` allows (paused, it waits for half of them).
     fn is_at_its_bound(&self, slot: Slot) -> bool {
+        let partition = self.partitions.get(slot);
+        if partition.crowded {
+            return true;
+        }
         let Some(most) = self.config.queued_max_messages else {
             return false;
         };
-        let partition = self.partitions.get(slot);
         let begun = partition.tracker.unfinished();
         if partition.paused {
             begun > most / 2

@@ -60,6 +60,8 @@ pub(super) struct Engine {
     /// When the first message came that a buffering consumer has taken, and how many it has.
     pub buffered: Option<Instant>,
     pub buffered_messages: usize,
+    /// When partitions are looked at next whose finished offsets may fill their room.
+    pub next_crowd_look: Instant,
     /// When lanes are looked at next that may be slow.
     pub next_look: Instant,
     pub committer: Committer,
@@ -159,6 +161,7 @@ impl Engine {
             filling: None,
             buffered: None,
             buffered_messages: 0,
+            next_crowd_look: now,
             next_look: now,
             steps: VecDeque::new(),
             stopping: false,

@@ -35,6 +35,8 @@ pub struct Partition {
     pub queue: QueueId,
     /// Not fetched, because too much of it waits here.
     pub paused: bool,
+    /// What is finished beyond the frontier nearly fills its room: nothing new begins.
+    pub crowded: bool,
     /// About to be given up: nothing of it is handed out any more.
     pub going: bool,
     /// Ours; false once it was revoked.
@@ -67,6 +69,7 @@ impl Partition {
             in_hand: 0,
             queue: QueueId::NONE,
             paused: false,
+            crowded: false,
             going: false,
             assigned: true,
             epochs: Vec::new(),

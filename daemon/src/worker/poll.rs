@@ -120,6 +120,7 @@ impl Loop {
             self.discover(now);
             self.mind_stuck();
             self.engine.mind_slow_lanes(now);
+            self.engine.mind_crowded(now);
             self.engine.flush_if_due(now);
             busy |= self.engine.hand_out(now);
             match self.read(now) {
