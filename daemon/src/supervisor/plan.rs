@@ -120,8 +120,18 @@ impl Planner {
         let max_poll_interval = millis(properties.max_poll_interval_ms());
         let (order, lanes) = (route.concurrency.order, route.concurrency.lanes);
         let flush = descriptor.buffering.then(|| FlushPolicy {
-            max_wait: route.flush.max_wait.unwrap_or(FLUSH_WAIT),
-            max_messages: route.flush.max_messages.unwrap_or(usize::MAX),
+            max_wait: route
+                .flush
+                .max_wait
+                .or(descriptor.flush_max_wait_ms.map(Duration::from_millis))
+                .unwrap_or(FLUSH_WAIT),
+            max_messages: route
+                .flush
+                .max_messages
+                .or(descriptor
+                    .flush_max_messages
+                    .map(|most| usize::try_from(most).unwrap_or(usize::MAX)))
+                .unwrap_or(usize::MAX),
         });
         // With one lane in the order of partitions nothing needs to stand between what is fetched and the lane.
         let straight = lanes == 1
