@@ -12,6 +12,7 @@ mod guest;
 mod jars;
 mod layout;
 mod load;
+mod metadata;
 mod node;
 mod offsets;
 mod produce;
@@ -27,7 +28,7 @@ pub use groups::{Generation, GroupMember};
 pub use guest::Guest;
 pub use jars::{VERSION, ensure as ensure_jars, tool};
 pub use load::Load;
-pub use produce::{KEYS, ProduceError, Producer, Record, numbered_payload};
+pub use produce::{KEYS, ProduceError, Producer, Record, TransactionEnd, numbered_payload};
 pub use request_log::Fetch;
 pub use tls::Tls;
 
@@ -125,6 +126,11 @@ impl Kafka {
     /// Topics, groups and offsets of this cluster.
     pub fn admin(&self) -> Result<Admin, AdminError> {
         Admin::new(&self.bootstrap)
+    }
+
+    /// As [`Kafka::producer`], for transactions under an id of its own.
+    pub fn transactions(&self, id: &str) -> Result<Producer, ProduceError> {
+        Producer::transactional(&self.bootstrap, id)
     }
 
     /// A producer that knows where each of its messages went.

@@ -22,10 +22,13 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    aborted_transactions,
     broker_restart,
     churn,
+    compaction_gaps,
     every_message_once,
     failing_digest,
+    finished_beyond,
     abi_versions,
     check,
     fixture_broker,

@@ -95,6 +95,10 @@ impl Admin {
         })
     }
 
+    pub(super) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     /// Creates a topic with as many replicas as the cluster gives one, and returns once every partition has a leader.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), AdminError> {
         self.create_topic_with(name, partitions, &[])

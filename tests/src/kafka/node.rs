@@ -147,6 +147,7 @@ impl Node {
              share.coordinator.state.topic.replication.factor={replicas}\n\
              share.coordinator.state.topic.min.isr={in_sync}\n\
              group.initial.rebalance.delay.ms=0\n\
+             log.cleaner.backoff.ms=500\n\
              message.max.bytes=10485760\n\
              {QUICK}"
         )

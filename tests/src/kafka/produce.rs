@@ -21,6 +21,15 @@ pub struct Producer {
     producer: ThreadedProducer<Deliveries>,
 }
 
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionEnd {
+    /// Its messages are there.
+    Commit,
+    /// They are not, though they keep their offsets.
+    Abort,
+}
+
 /// One message to send.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -59,22 +68,55 @@ struct Delivered {
 
 /// How many keys [`Producer::numbered`] gives each partition.
 pub const KEYS: u64 = 16;
+const TRANSACTION: Duration = Duration::from_secs(60);
 
 // === impl Producer ===
 
 impl Producer {
     /// A producer for the cluster at `bootstrap`.
     pub fn new(bootstrap: &str) -> Result<Self, ProduceError> {
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("client.id", "devour-tests-producer")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            .set("message.max.bytes", "10485760")
-            .set("queue.buffering.max.messages", "1000000")
+        Self::of(&config(bootstrap))
+    }
+
+    /// A producer whose messages are sent in transactions, under an id that is its own.
+    pub fn transactional(bootstrap: &str, id: &str) -> Result<Self, ProduceError> {
+        let producer = Self::of(config(bootstrap).set("transactional.id", id))?;
+        producer
+            .producer
+            .init_transactions(TRANSACTION)
+            .map_err(|source| ProduceError { topic: None, source })?;
+        Ok(producer)
+    }
+
+    fn of(config: &ClientConfig) -> Result<Self, ProduceError> {
+        let producer = config
             .create_with_context(Deliveries::default())
             .map_err(|source| ProduceError { topic: None, source })?;
         Ok(Self { producer })
+    }
+
+    /// Sends `records` to one partition in one transaction, and ends it so: what was aborted no consumer gets.
+    pub fn transact(
+        &self,
+        topic: &str,
+        partition: i32,
+        records: &[Record],
+        end: TransactionEnd,
+    ) -> Result<Expected, ProduceError> {
+        let error = |source| ProduceError {
+            topic: Some(topic.to_owned()),
+            source,
+        };
+        self.producer.begin_transaction().map_err(error)?;
+        let sent = self.send(topic, partition, records)?;
+        match end {
+            TransactionEnd::Commit => self.producer.commit_transaction(TRANSACTION).map_err(error)?,
+            TransactionEnd::Abort => self.producer.abort_transaction(TRANSACTION).map_err(error)?,
+        }
+        Ok(match end {
+            TransactionEnd::Commit => sent,
+            TransactionEnd::Abort => Expected::default(),
+        })
     }
 
     /// Sends `records` to one partition, in their order, and returns once all are acknowledged.
@@ -181,6 +223,18 @@ impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Producer")
     }
+}
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("client.id", "devour-tests-producer")
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "5")
+        .set("message.max.bytes", "10485760")
+        .set("queue.buffering.max.messages", "1000000");
+    config
 }
 
 /// `{"n":n}`, or `{"n":n,"pad":"xx.."}` of `size` bytes.
