@@ -48,6 +48,7 @@ scenarios! {
     reload,
     second_consumer,
     source_address,
+    stalled_partition,
     stop_midway,
     tls_client_certificate,
     tombstones_headers_null_keys,
