@@ -43,6 +43,7 @@ scenarios! {
     json_values,
     kill_midway,
     large_message,
+    little_metadata,
     new_topic,
     plugin_kills_itself,
     reload,

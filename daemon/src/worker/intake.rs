@@ -175,7 +175,7 @@ impl Engine {
                 continue;
             };
             let tag = u64::from(slot.0);
-            if waiting && self.queues.find(tag).is_some() {
+            if waiting && self.queues.find(tag, slot).is_some() {
                 let record = copy(&message, slot, tag, self.config.home.keeps_headers);
                 self.queues.push(tag, slot, Queued::of_record(record));
                 continue;
@@ -250,9 +250,11 @@ impl Engine {
             (Order::Partition, _) | (Order::Key, None) => u64::from(slot.0),
             (Order::Key, Some(key)) => {
                 use std::hash::{BuildHasher, Hasher};
-                let mut hasher = FixedState::with_seed(u64::from(slot.0)).build_hasher();
+                let mut hasher = FixedState::default().build_hasher();
                 hasher.write(key);
-                hasher.finish() | HASHED
+                // Of one key in two partitions, too, they differ: a lane holds tags whatever their partition.
+                let mixed = hasher.finish() ^ u64::from(slot.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93) | HASHED
             }
             (Order::None, _) => {
                 let offset = message.offset().cast_unsigned();
@@ -282,7 +284,7 @@ impl Engine {
             }
             let bytes = length(&message);
             let copied = |slot, tag| Body::Copy(Box::new(copy(&message, slot, tag, keeps_headers)));
-            let body = if waiting && self.queues.waiting(read.tag).is_some() {
+            let body = if waiting && self.queues.waiting(read.tag, read.slot).is_some() {
                 copied(read.slot, read.tag)
             } else {
                 let Some(stock) = self.home.stock() else { break };

@@ -79,6 +79,9 @@ fn what_was_finished_before_is_passed_over() {
     );
     assert_eq!(tracker.completed(), Completed::default());
     assert_eq!((tracker.begin(119), tracker.begin(120)), (Finished, First));
+    let mut empty = Tracker::resume(100, &[101..103, 110..120].into_iter().collect());
+    empty.advance_to(115);
+    assert_eq!(empty.frontier(), Some(120), "no message was left in front of it");
 }
 
 #[test]

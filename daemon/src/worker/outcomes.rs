@@ -128,7 +128,7 @@ impl Engine {
 
     fn note_queue(&mut self, tag: u64, slot: Slot) {
         if self.config.is_straight()
-            && let Some(queue) = self.queues.find(tag)
+            && let Some(queue) = self.queues.find(tag, slot)
         {
             self.partitions.get_mut(slot).queue = queue;
         }
@@ -227,15 +227,15 @@ impl Engine {
         self.note_queue(tag, item.slot);
         self.queues
             .put_back(tag, item.slot, in_hand, Queued::of_record(record));
-        self.move_out(tag);
+        self.move_out(tag, item.slot);
         self.free(item);
         self.out_of_hand(item);
     }
 
     /// What a waiting tag has in the stock is copied out.
-    fn move_out(&mut self, tag: u64) {
+    fn move_out(&mut self, tag: u64, slot: Slot) {
         let Some(stock) = self.home.stock() else { return };
-        self.queues.move_out(tag, |kept, attempt| {
+        self.queues.move_out(tag, slot, |kept, attempt| {
             let mut record = stock.copy_out(kept);
             record.attempt = attempt;
             stock.free(kept);
@@ -282,7 +282,7 @@ impl Engine {
         let partition = self.partitions.get(item.slot);
         if partition.assigned && !partition.going {
             let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
-            let waits = self.queues.waiting(tag).is_some();
+            let waits = self.queues.waiting(tag, item.slot).is_some();
             let queued = match item.kept.filter(|_| !waits) {
                 Some(kept) => {
                     let body = Body::Kept(kept);
@@ -435,7 +435,7 @@ impl Engine {
     /// What is ready to go out straight behind a message that waits again must not overtake it.
     pub(super) fn hold_straight(&mut self, slot: Slot) {
         let (tag, in_hand) = (u64::from(slot.0), self.in_hand_of(slot));
-        if self.queues.find(tag).is_none() || self.lanes[0].hold_next.contains(&tag) {
+        if self.queues.find(tag, slot).is_none() || self.lanes[0].hold_next.contains(&tag) {
             return;
         }
         self.lanes[0].hold_next.push(tag);

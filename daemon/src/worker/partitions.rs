@@ -299,7 +299,7 @@ mod tests {
         let (offset, beside) = partition.to_commit(true).expect("7 is finished");
         assert_eq!(
             completed::decode(offset, beside.as_bytes()),
-            Ok([7..8].into_iter().collect())
+            Ok(std::iter::once(7..8).collect())
         );
         assert_eq!(
             partition.to_commit(false),
@@ -318,7 +318,7 @@ mod tests {
         assert!(partition.to_commit(true).is_some());
         let slot = partitions.assign(&topic, 0, Some(5), Some(5));
         let partition = partitions.get_mut(slot);
-        partition.resume(&[7..9].into_iter().collect(), more);
+        partition.resume(&std::iter::once(7..9).collect(), more);
         assert_eq!(
             partition.to_commit(true),
             None,

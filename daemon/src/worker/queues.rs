@@ -17,7 +17,8 @@ use crate::lane::{Kept, Record, Slot};
 /// The queues of a route.
 #[derive(Debug, Default)]
 pub struct Queues {
-    by_tag: HashMap<u64, u32, BuildHasherDefault<TagHasher>>,
+    /// Two partitions never share a queue, whatever their tags.
+    by_tag: HashMap<(u64, u32), u32, BuildHasherDefault<TagHasher>>,
     queues: Vec<Queue>,
     unused: Vec<u32>,
     /// Ready since a message came: their first messages ascend.
@@ -151,8 +152,12 @@ impl Hasher for TagHasher {
     }
 
     fn write_u64(&mut self, tag: u64) {
+        self.0 = tag;
+    }
+
+    fn write_u32(&mut self, slot: u32) {
         // Numbers of partitions are small: the high bits, which the map looks at first, must differ too.
-        self.0 = tag.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = (self.0 ^ (u64::from(slot) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
     fn finish(&self) -> u64 {
@@ -220,13 +225,13 @@ impl Queues {
 
     /// The queue of a tag, if it has one.
     #[must_use]
-    pub fn find(&self, tag: u64) -> Option<QueueId> {
-        self.by_tag.get(&tag).map(|at| QueueId(*at))
+    pub fn find(&self, tag: u64, slot: Slot) -> Option<QueueId> {
+        self.by_tag.get(&(tag, slot.0)).map(|at| QueueId(*at))
     }
 
     fn find_or_make(&mut self, tag: u64, slot: Slot) -> QueueId {
-        if let Some(at) = self.by_tag.get(&tag) {
-            return QueueId(*at);
+        if let Some(known) = self.find(tag, slot) {
+            return known;
         }
         let at = self.unused.pop().unwrap_or_else(|| {
             self.queues.push(Queue::default());
@@ -234,13 +239,13 @@ impl Queues {
         });
         let queue = &mut self.queues[at as usize];
         (queue.tag, queue.slot) = (tag, slot);
-        self.by_tag.insert(tag, at);
+        self.by_tag.insert((tag, slot.0), at);
         QueueId(at)
     }
 
     /// Where it is made by this, so many of its messages are out that were not taken from it.
     fn find_or_make_with(&mut self, tag: u64, slot: Slot, in_hand: u32) -> QueueId {
-        if let Some(known) = self.find(tag) {
+        if let Some(known) = self.find(tag, slot) {
             return known;
         }
         let id = self.find_or_make(tag, slot);
@@ -503,7 +508,7 @@ impl Queues {
         if queue.messages.capacity() > 64 {
             queue.messages = VecDeque::new();
         }
-        self.by_tag.remove(&emptied.tag);
+        self.by_tag.remove(&(emptied.tag, emptied.slot.0));
         self.unused.push(id.0);
         emptied
     }
@@ -541,8 +546,8 @@ impl Queues {
     }
 
     /// The tag waits no more.
-    pub fn go_on(&mut self, tag: u64) -> Option<Emptied> {
-        let id = self.find(tag)?;
+    pub fn go_on(&mut self, tag: u64, slot: Slot) -> Option<Emptied> {
+        let id = self.find(tag, slot)?;
         let queue = self.queue_mut(id);
         if queue.waiting.take().is_some() {
             // Entries of its wait are of another life.
@@ -561,8 +566,8 @@ impl Queues {
             };
             let queue = &self.queues[at as usize];
             if queue.life == life && matches!(queue.waiting, Some(Waiting::Until(_))) {
-                let tag = queue.tag;
-                emptied.extend(self.go_on(tag));
+                let (tag, slot) = (queue.tag, queue.slot);
+                emptied.extend(self.go_on(tag, slot));
             }
         }
         emptied
@@ -583,8 +588,8 @@ impl Queues {
 
     /// What a tag waits for.
     #[must_use]
-    pub fn waiting(&self, tag: u64) -> Option<&Waiting> {
-        self.find(tag).and_then(|id| self.queue(id).waiting.as_ref())
+    pub fn waiting(&self, tag: u64, slot: Slot) -> Option<&Waiting> {
+        self.find(tag, slot).and_then(|id| self.queue(id).waiting.as_ref())
     }
 
     /// Tags that wait, with their partition and what for.
@@ -602,8 +607,8 @@ impl Queues {
     }
 
     /// The messages of a tag that lie in the stock, to be copied out of it: `copy` gives the record of each.
-    pub fn move_out(&mut self, tag: u64, mut copy: impl FnMut(Kept, u32) -> Record) {
-        let Some(id) = self.find(tag) else { return };
+    pub fn move_out(&mut self, tag: u64, slot: Slot, mut copy: impl FnMut(Kept, u32) -> Record) {
+        let Some(id) = self.find(tag, slot) else { return };
         let mut copied = 0;
         for message in &mut self.queues[id.0 as usize].messages {
             if let Body::Kept(kept) = message.body {
@@ -616,8 +621,8 @@ impl Queues {
     }
 
     /// Takes the message at `offset` out of a waiting tag.
-    pub fn remove(&mut self, tag: u64, offset: i64) -> Option<Queued> {
-        let id = self.find(tag)?;
+    pub fn remove(&mut self, tag: u64, slot: Slot, offset: i64) -> Option<Queued> {
+        let id = self.find(tag, slot)?;
         let queue = self.queue(id);
         let at = queue
             .messages

@@ -220,3 +220,13 @@ fn a_partition_that_goes_takes_its_queues_along_and_nothing_of_it_comes_back() {
     queues.take(ALL, &mut call);
     assert_eq!(call.iter().map(|taken| taken.tag).collect::<Vec<_>>(), [2]);
 }
+
+#[test]
+fn two_partitions_never_share_a_queue() {
+    let mut queues = Queues::default();
+    queues.push(9, Slot(0), queued(9, 0));
+    queues.push(9, Slot(1), queued(9, 0));
+    let mut call = Vec::new();
+    queues.take(ALL, &mut call);
+    assert_eq!(call.iter().map(|taken| taken.slot).collect::<Vec<_>>(), [Slot(0), Slot(1)]);
+}

@@ -93,6 +93,12 @@ impl Broker {
         answered
     }
 
+    /// Gives it one more property, such as `offset.metadata.max.bytes=16`, from its next start on.
+    pub fn configure(&self, property: &str) -> Result<(), KafkaError> {
+        let text = fs::read_to_string(self.node.properties())?;
+        Ok(fs::write(self.node.properties(), format!("{text}{property}\n"))?)
+    }
+
     /// Stops it as an operator would (SIGTERM) and returns once it has ended.
     pub fn stop(&mut self) -> Result<(), KafkaError> {
         let Some(mut process) = self.process.take() else {
