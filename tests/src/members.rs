@@ -39,8 +39,8 @@ pub enum Standing {
     Leaving,
 }
 
-/// How long a daemon may take to end, and a group to share its partitions anew.
-const SETTLE: Duration = Duration::from_secs(60);
+/// How long a daemon may take to end.
+const END: Duration = Duration::from_secs(60);
 
 // === impl Members ===
 
@@ -114,7 +114,7 @@ impl Members {
     /// Waits until a member that was told to leave is away.
     pub fn await_away(&mut self, index: usize) -> Result<(), Failed> {
         if let Some(daemon) = &mut self.members[index].daemon {
-            daemon.wait(scale::patience(SETTLE))?;
+            daemon.wait(scale::patience(END))?;
         }
         match self.standing(index)? {
             Standing::Away => Ok(()),
@@ -135,10 +135,10 @@ impl Members {
 
     /// Waits until the members that are here have `partitions` partitions between them, none has more than one above
     /// another, and no partition has two owners. (Each has to have said so: a daemon that is behind is not settled.)
-    pub fn await_shared_out(&mut self, partitions: usize) -> Result<(), Failed> {
+    pub fn await_shared_out(&mut self, partitions: usize, within: Duration) -> Result<(), Failed> {
         let here = self.here()?;
         let members = &self.members;
-        wait::until_told("the partitions to be shared out", scale::patience(SETTLE), || {
+        wait::until_told("the partitions to be shared out", within, || {
             let owned: Vec<BTreeSet<Partition>> = here.iter().map(|&index| members[index].owns()).collect();
             let counts: Vec<usize> = owned.iter().map(BTreeSet::len).collect();
             let all: BTreeSet<&Partition> = owned.iter().flatten().collect();

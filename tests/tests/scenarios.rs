@@ -44,6 +44,7 @@ scenarios! {
     kill_midway,
     large_message,
     little_metadata,
+    leave_midway,
     new_topic,
     plugin_kills_itself,
     reload,

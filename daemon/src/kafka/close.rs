@@ -64,6 +64,12 @@ impl Consumer {
             self.revoke_rest(handler, Revocation::Lost);
             return false;
         }
+        // librdkafka's close tells the group nothing for a member that has no partitions (`rd_kafka_cgrp_revoke_all_rejoin`
+        // returns early), and a cooperative group then waits for it until its session ends. Unsubscribing does tell.
+        if !self.is_static && !self.self_assigned.get() && self.assignment.borrow().is_empty() {
+            // Where it fails there is nothing to leave.
+            let _ = self.unsubscribe();
+        }
         // SAFETY: a live client and queue; a returned error is ours.
         let closing = unsafe {
             check_error(

@@ -63,6 +63,8 @@ pub struct Consumer {
     pub(super) handle: Arc<Handle>,
     pub(super) protocol: Protocol,
     pub(super) internal: InternalTopics,
+    /// A static member: its place in the group outlives this client.
+    pub(super) is_static: bool,
     pub(super) assignment: RefCell<BTreeSet<TopicPartition>>,
     pub(super) paused: RefCell<BTreeSet<TopicPartition>>,
     names: RefCell<HashMap<TopicHandle, Arc<str>>>,
@@ -128,6 +130,7 @@ impl Consumer {
             handle,
             protocol: properties.protocol(),
             internal: properties.internal_topics(),
+            is_static: properties.get("group.instance.id").is_some(),
             assignment: RefCell::default(),
             paused: RefCell::default(),
             names: RefCell::default(),

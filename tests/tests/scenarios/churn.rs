@@ -36,6 +36,7 @@ struct Scale {
 }
 
 const BEAT: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_secs(20);
 
 fn run(kafka: &Kafka, protocol: Protocol) -> Outcome {
     let scale = if scale::soak() {
@@ -112,6 +113,8 @@ fn run(kafka: &Kafka, protocol: Protocol) -> Outcome {
         members.join(0)?;
     }
     stage.await_all()?;
+    // Who left is not waited for: the others have everything long before a session (45 s) would end.
+    members.await_shared_out(scale.partitions as usize, SETTLE)?;
     members.leave_all()?;
     stage.all_is_committed()?;
 

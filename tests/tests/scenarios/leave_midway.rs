@@ -1,0 +1,84 @@
+//! A daemon that is told to stop leaves its group also while it joins, and also where it has no partitions: those that
+//! stay, and those that come, have everything long before a session would end.
+
+use std::time::Duration;
+
+use devour_tests::{
+    kafka::Kafka,
+    members::Members,
+    scenario::{Isolation, Outcome, Run},
+    stage::Stage,
+    wait,
+};
+use serde_json::json;
+
+pub const RUNS: &[Run] = &[
+    Run::Shared("while_it_joins", while_it_joins),
+    Run::Shared("without_partitions", |kafka| without_partitions(kafka, "classic")),
+    Run::Shared("without_partitions_kip_848", |kafka| {
+        without_partitions(kafka, "consumer")
+    }),
+];
+
+/// Well below the session timeout of 45 s, and above the heartbeat of 3 s by which a member learns of a rebalance.
+const SOON: Duration = Duration::from_secs(20);
+
+fn while_it_joins(kafka: &Kafka) -> Outcome {
+    let mut stage = Stage::new(kafka, "joining", 6)?;
+    let mut members = members(&stage, 2, "classic")?;
+    members.join(0)?;
+    members.await_shared_out(6, SOON)?;
+
+    members.join(1)?;
+    // It waits for the first, which hears of it by its next heartbeat only.
+    wait::until_told("a second member", SOON, || match stage.admin.group(&stage.group) {
+        Ok(Some(view)) if view.members.len() == 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    members.leave(1)?;
+    members.await_away(1)?;
+    stage.admin.await_members(&stage.group, 1, SOON)?;
+    members.await_shared_out(6, SOON)?;
+    stage.produce(0..600)?;
+    stage.await_all()?;
+    members.leave_all()?;
+    stage.all_is_committed()?;
+    stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+fn without_partitions(kafka: &Kafka, protocol: &str) -> Outcome {
+    let mut stage = Stage::new(kafka, "idle-member", 1)?;
+    let mut members = members(&stage, 3, protocol)?;
+    members.join(0)?;
+    members.await_shared_out(1, SOON)?;
+    stage.produce(0..100)?;
+    stage.await_all()?;
+
+    members.join(1)?;
+    let idle = members.member(1).daemon().ok_or("it was started")?;
+    idle.await_state("ledger", "running")?;
+    members.leave(1)?;
+    members.await_away(1)?;
+    // If the group still counted on it, the partition would go to it now.
+    members.leave(0)?;
+    members.await_away(0)?;
+    members.join(2)?;
+    members.await_shared_out(1, SOON)?;
+    stage.produce(100..200)?;
+    stage.await_all()?;
+    members.leave_all()?;
+    stage.all_is_committed()?;
+    stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+fn members(stage: &Stage<'_>, count: usize, protocol: &str) -> Result<Members, libtest_mimic::Failed> {
+    let route = stage
+        .route(Isolation::Process)
+        .with("membership", json!("dynamic"));
+    let settings = stage
+        .settings(route)
+        .with("librdkafka", json!({"group.protocol": protocol}));
+    Members::new("leave", count, &settings)
+}
