@@ -78,6 +78,8 @@ pub struct Consumer {
     /// The last of these changes since which the queue was found empty.
     settled: Cell<u64>,
     statistics: RefCell<Option<Statistics>>,
+    /// The group's first answer is due, and librdkafka may not call back for it.
+    pub(super) awaits_group: Cell<bool>,
     /// A failure to answer a rebalance, found inside a callback that cannot return it.
     pub(super) failure: RefCell<Option<ClientError>>,
 }
@@ -141,6 +143,7 @@ impl Consumer {
             changes: Cell::new(0),
             settled: Cell::new(0),
             statistics: RefCell::default(),
+            awaits_group: Cell::new(properties.is_kip_848()),
             failure: RefCell::default(),
         })
     }
@@ -172,6 +175,7 @@ impl Consumer {
         let list = list_of_starts(starts)?;
         self.self_assigned.set(true);
         self.changed();
+        self.awaits_group.set(false);
         // SAFETY: a live client and list; the list is copied.
         self.done("assigning partitions", unsafe {
             sys::rd_kafka_assign(self.handle.rk(), list.as_ptr())
@@ -230,6 +234,7 @@ impl Consumer {
             }
         });
         self.keep_statistics(changes, got < asked);
+        self.hear_of_nothing(handler);
         let context = self.handle.context();
         if !out.is_empty() {
             context.answered();

@@ -74,6 +74,7 @@ impl Consumer {
         handler: &mut dyn Rebalance,
     ) {
         self.changed();
+        self.awaits_group.set(false);
         let mut ours = Vec::with_capacity(partitions.len());
         let mut names: Vec<Arc<str>> = Vec::new();
         for (topic, partition) in partitions {
@@ -204,6 +205,15 @@ impl Consumer {
             assignment.remove(partition);
         });
         Ok(())
+    }
+
+    /// Under KIP-848 librdkafka is silent where the group's first answer is "no partition for you": the handler hears of
+    /// it all the same, as it does under the classic protocol. Asked once for each batch until there is an answer.
+    pub(super) fn hear_of_nothing(&self, handler: &mut dyn Rebalance) {
+        if self.awaits_group.get() && self.group_member().is_some_and(|member| member.generation > 0) {
+            self.awaits_group.set(false);
+            handler.assigned(self, Vec::new());
+        }
     }
 
     /// Tells the handler that whatever is still assigned goes; for a close that librdkafka does not tell of.
