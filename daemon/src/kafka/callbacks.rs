@@ -17,6 +17,7 @@ use super::errors::{ClientEvent, ErrorClass, ErrorCode, text_of};
 use super::native::entries;
 use super::rebalance::Rebalance;
 use super::statistics::{self, PartitionStatistics};
+use super::sender::SenderReport;
 use crate::settings::RouteName;
 
 /// What the callbacks of one client share. Its address is librdkafka's opaque.
@@ -25,6 +26,8 @@ pub(super) struct Context {
     source_address: Option<IpAddr>,
     /// Without a group of the user's own, what the group's coordinator says concerns nobody.
     has_group: bool,
+    /// Says which brokers are down and which are back. The route's consumer does; a second client need not.
+    names_brokers: bool,
     /// An event waits, or the client is finished; never unset in the latter case.
     attention: AtomicBool,
     /// What the broker watch knows too, without its lock: messages come often.
@@ -39,6 +42,8 @@ struct State {
     repeats: Repeats,
     /// Bounded: what nobody takes pushes out the oldest.
     events: VecDeque<ClientEvent>,
+    /// What became of a producer's records.
+    reports: Vec<SenderReport>,
     panicked: Option<String>,
     /// The latest report, until it is taken.
     statistics: Option<Vec<PartitionStatistics>>,
@@ -62,22 +67,36 @@ thread_local! {
 
 impl Context {
     pub(super) fn new(route: RouteName, source_address: Option<IpAddr>, has_group: bool) -> Arc<Self> {
+        Arc::new(Self::of(route, source_address, has_group))
+    }
+
+    /// For the producer beside a route's consumer.
+    pub(super) fn of_sender(route: RouteName, source_address: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self {
+            names_brokers: false,
+            ..Self::of(route, source_address, false)
+        })
+    }
+
+    fn of(route: RouteName, source_address: Option<IpAddr>, has_group: bool) -> Self {
         let state = State {
             brokers: BrokerWatch::new(),
             repeats: Repeats::default(),
             events: VecDeque::new(),
+            reports: Vec::new(),
             panicked: None,
             statistics: None,
         };
-        Arc::new(Self {
+        Self {
             route,
             source_address,
             has_group,
+            names_brokers: true,
             attention: AtomicBool::new(false),
             up: AtomicBool::new(false),
             reported: AtomicBool::new(false),
             state: Mutex::new(state),
-        })
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -118,6 +137,10 @@ impl Context {
 
     pub(super) fn take_events(&self) -> Vec<ClientEvent> {
         self.state().events.drain(..).collect()
+    }
+
+    pub(super) fn take_reports(&self) -> Vec<SenderReport> {
+        std::mem::take(&mut self.state().reports)
     }
 
     /// The panic of a rebalance handler, which ends this client.
@@ -181,7 +204,7 @@ impl Context {
     }
 
     fn tell(&self, line: Option<Line>) {
-        match line {
+        match line.filter(|_| self.names_brokers) {
             Some(Line::Down(text)) => tracing::warn!(target: "librdkafka", route = %self.route, "{text}"),
             Some(Line::Back(text)) => tracing::info!(target: "librdkafka", route = %self.route, "{text}"),
             None => {}
@@ -196,8 +219,12 @@ impl Context {
             tracing::debug!(target: "librdkafka", route = %self.route, facility, "{text}");
             return;
         }
-        // A fatal error comes as an error too, with its code.
-        if level >= 7 || facility == "FATAL" {
+        // A fatal error comes as an error too, with its code. That a producer has no use for a consumer's property is no
+        // news: both get the same settings.
+        if level >= 7
+            || facility == "FATAL"
+            || (facility == "CONFWARN" && text.contains("will be ignored by"))
+        {
             tracing::debug!(target: "librdkafka", route = %self.route, facility, "{text}");
             return;
         }
@@ -269,6 +296,42 @@ pub(super) unsafe fn install(conf: *mut sys::rd_kafka_conf_t, context: &Arc<Cont
             sys::rd_kafka_conf_set_connect_cb(conf, Some(connect));
         }
     }
+}
+
+/// The delivery reports of a producer, whose records each have a number.
+pub(super) type Delivered =
+    unsafe extern "C" fn(*mut sys::rd_kafka_t, *const sys::rd_kafka_message_t, *mut c_void);
+
+/// As [`install`], for a producer.
+///
+/// # Safety
+/// As [`install`].
+pub(super) unsafe fn install_producer(
+    conf: *mut sys::rd_kafka_conf_t,
+    context: &Arc<Context>,
+    delivered: Delivered,
+) {
+    // SAFETY: the contract.
+    unsafe {
+        sys::rd_kafka_conf_set_opaque(conf, Arc::as_ptr(context).cast_mut().cast());
+        sys::rd_kafka_conf_set_log_cb(conf, Some(log));
+        sys::rd_kafka_conf_set_error_cb(conf, Some(error));
+        sys::rd_kafka_conf_set_dr_msg_cb(conf, Some(delivered));
+        if context.source_address.is_some() {
+            sys::rd_kafka_conf_set_connect_cb(conf, Some(connect));
+        }
+    }
+}
+
+/// Keeps what a delivery report says, for the thread that serves the producer.
+///
+/// # Safety
+/// `opaque` is what `install_producer` set.
+pub(super) unsafe fn report(opaque: *mut c_void, report: SenderReport) {
+    guarded((), || {
+        // SAFETY: the contract.
+        unsafe { context(opaque) }.state().reports.push(report);
+    });
 }
 
 // === callbacks ===

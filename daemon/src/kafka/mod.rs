@@ -23,6 +23,7 @@ mod property_check;
 mod query;
 mod rebalance;
 mod statistics;
+mod sender;
 mod topics;
 
 #[cfg(test)]
@@ -38,9 +39,12 @@ pub use errors::{ClientError, ClientEvent, CommitAdvice, ErrorClass, ErrorCode};
 pub use membership::group_instance_id;
 pub use native::live_clients;
 pub use producer::{Producer, ProducerError, Record};
-pub use properties::{ClientProperties, PropertyFinding, Protocol, consumer_properties, producer_properties};
+pub use properties::{
+    ClientProperties, PropertyFinding, Protocol, consumer_properties, producer_properties, sender_properties,
+};
 pub use property_check::{check, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
 pub use rebalance::{Rebalance, Revocation, Start, StartOffset};
 pub use statistics::{PartitionStatistics, Statistics};
+pub use sender::{Sender, SenderReport, Ticket};
 pub use topics::{InternalTopics, PatternError, TopicPattern, is_internal, is_pattern};

@@ -226,7 +226,7 @@ impl Pointers {
 }
 
 impl Gone {
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         *self.is_gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
     }

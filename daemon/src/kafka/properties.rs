@@ -215,6 +215,37 @@ pub fn producer_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<Pr
     }
 }
 
+/// The properties of a [`Sender`](super::Sender): nothing that it was given is lost or changes its order, whatever the
+/// cluster's `librdkafka:` map says for other producers.
+pub fn sender_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<PropertyFinding>> {
+    let mut properties = producer_properties(cluster)?;
+    // What would weaken it, by all of its names.
+    for key in [
+        "request.required.acks",
+        "retries",
+        "message.send.max.retries",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "queue.buffering.backpressure.threshold",
+        "delivery.timeout.ms",
+        "transactional.id",
+        "enable.gapless.guarantee",
+        "queuing.strategy",
+    ] {
+        properties.map.remove(key);
+    }
+    properties.ours("enable.idempotence", "true");
+    properties.ours("acks", "all");
+    // The broker's limit is the one that counts.
+    properties.ours("message.max.bytes", "1000000000");
+    // Its owner tries again, and says so; an answer must not take minutes.
+    properties.ours("message.timeout.ms", "30000");
+    properties.ours("topic.metadata.propagation.max.ms", "5000");
+    // Else its own partitioner would not be asked about a record without a key.
+    properties.ours("sticky.partitioning.linger.ms", "0");
+    Ok(properties)
+}
+
 fn of_cluster(cluster: &Cluster) -> ClientProperties {
     let mut properties = ClientProperties {
         map: BTreeMap::new(),
