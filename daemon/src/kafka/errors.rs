@@ -85,12 +85,14 @@ impl ErrorCode {
     pub const FAIL: Self = Self(-196);
     pub const TRANSPORT: Self = Self(-195);
     pub const RESOLVE: Self = Self(-193);
+    pub const MSG_TIMED_OUT: Self = Self(-192);
     pub const PARTITION_EOF: Self = Self(-191);
     pub const UNKNOWN_PARTITION: Self = Self(-190);
     pub const UNKNOWN_TOPIC: Self = Self(-188);
     pub const ALL_BROKERS_DOWN: Self = Self(-187);
     pub const INVALID_ARG: Self = Self(-186);
     pub const TIMED_OUT: Self = Self(-185);
+    pub const QUEUE_FULL: Self = Self(-184);
     pub const SSL: Self = Self(-181);
     pub const WAIT_COORD: Self = Self(-180);
     pub const UNKNOWN_GROUP: Self = Self(-179);
@@ -107,11 +109,13 @@ impl ErrorCode {
     pub const AUTO_OFFSET_RESET: Self = Self(-140);
     pub const UNKNOWN_TOPIC_OR_PART: Self = Self(3);
     pub const REQUEST_TIMED_OUT: Self = Self(7);
+    pub const MSG_SIZE_TOO_LARGE: Self = Self(10);
     pub const OFFSET_METADATA_TOO_LARGE: Self = Self(12);
     pub const NETWORK_EXCEPTION: Self = Self(13);
     pub const COORDINATOR_LOAD_IN_PROGRESS: Self = Self(14);
     pub const COORDINATOR_NOT_AVAILABLE: Self = Self(15);
     pub const NOT_COORDINATOR: Self = Self(16);
+    pub const RECORD_LIST_TOO_LARGE: Self = Self(18);
     pub const ILLEGAL_GENERATION: Self = Self(22);
     pub const INCONSISTENT_GROUP_PROTOCOL: Self = Self(23);
     pub const UNKNOWN_MEMBER_ID: Self = Self(25);
@@ -119,7 +123,9 @@ impl ErrorCode {
     pub const TOPIC_AUTHORIZATION_FAILED: Self = Self(29);
     pub const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
+    pub const INVALID_TIMESTAMP: Self = Self(32);
     pub const FENCED_INSTANCE_ID: Self = Self(82);
+    pub const INVALID_RECORD: Self = Self(87);
     pub const FENCED_MEMBER_EPOCH: Self = Self(110);
     pub const UNRELEASED_INSTANCE_ID: Self = Self(111);
     pub const STALE_MEMBER_EPOCH: Self = Self(113);
@@ -182,6 +188,8 @@ impl ErrorCode {
             | Self::RESOLVE
             | Self::TIMED_OUT
             | Self::TIMED_OUT_QUEUE
+            | Self::MSG_TIMED_OUT
+            | Self::QUEUE_FULL
             | Self::WAIT_COORD
             | Self::IN_PROGRESS
             | Self::PARTITION_EOF

@@ -42,7 +42,7 @@ pub use producer::{Producer, ProducerError, Record};
 pub use properties::{
     ClientProperties, PropertyFinding, Protocol, consumer_properties, producer_properties, sender_properties,
 };
-pub use property_check::{check, check_topics};
+pub use property_check::{check, check_sender, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
 pub use rebalance::{Rebalance, Revocation, Start, StartOffset};
 pub use statistics::{PartitionStatistics, Statistics};

@@ -26,19 +26,30 @@ pub fn check(properties: &ClientProperties) -> Vec<PropertyFinding> {
             });
         }
     }
-    if findings.is_empty()
-        && let Err(message) = properties.try_client()
-    {
-        // "Configuration property "x" ..." names what it is about; else the whole is meant.
-        let key = properties
-            .map
-            .keys()
-            .filter(|key| message.contains(key.as_str()))
-            .max_by_key(|key| key.len());
-        let key = key.map_or(String::new(), |key| properties.origin(key));
-        findings.push(PropertyFinding { key, message });
+    if findings.is_empty() {
+        findings.extend(whole(properties, sys::rd_kafka_type_t::RD_KAFKA_CONSUMER));
     }
     findings
+}
+
+/// As [`check`], for the properties of a [`Sender`](super::Sender) to a cluster whose consumer passed.
+pub fn check_sender(properties: &ClientProperties) -> Vec<PropertyFinding> {
+    whole(properties, sys::rd_kafka_type_t::RD_KAFKA_PRODUCER)
+        .into_iter()
+        .collect()
+}
+
+/// What is wrong with all properties together.
+fn whole(properties: &ClientProperties, kind: sys::rd_kafka_type_t) -> Option<PropertyFinding> {
+    let message = properties.try_client(kind).err()?;
+    // "Configuration property "x" ..." names what it is about; else the whole is meant.
+    let key = properties
+        .map
+        .keys()
+        .filter(|key| message.contains(key.as_str()))
+        .max_by_key(|key| key.len());
+    let key = key.map_or(String::new(), |key| properties.origin(key));
+    Some(PropertyFinding { key, message })
 }
 
 /// Topics that these properties forbid, and patterns that are none.
@@ -72,7 +83,7 @@ pub fn check_topics(properties: &ClientProperties, topics: &[String]) -> Vec<Pro
 
 impl ClientProperties {
     /// Makes a client and destroys it, for what librdkafka checks only then (certificates, and what goes together).
-    fn try_client(&self) -> Result<(), String> {
+    fn try_client(&self, kind: sys::rd_kafka_type_t) -> Result<(), String> {
         let mut config = self.client_config();
         // Without a host nothing is looked up and nobody is called.
         config.remove("bootstrap.servers");
@@ -82,7 +93,6 @@ impl ClientProperties {
         // everything, so it needs no opaque. The client is destroyed before anything of it was taken.
         unsafe {
             sys::rd_kafka_conf_set_log_cb(config.ptr(), Some(ignore_log));
-            let kind = sys::rd_kafka_type_t::RD_KAFKA_CONSUMER;
             match NonNull::new(sys::rd_kafka_new(
                 kind,
                 config.ptr(),

@@ -263,7 +263,7 @@ pub struct HomeConfig {
     pub keeps_headers: bool,
     /// The route's budget: messages in hand lie in so many bytes.
     pub arena_bytes: usize,
-    /// A reject holds its order tag, as a retry does (`then: stop`).
+    /// A reject holds its order tag, as a retry does (`then: stop`, `then: dead_letter`).
     pub hold_on_reject: bool,
     /// Bound of the constructor and of each lifecycle call.
     pub lifecycle_timeout: Duration,

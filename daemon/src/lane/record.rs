@@ -26,7 +26,7 @@ pub struct Record {
     pub key: Option<Box<[u8]>>,
     /// The value.
     pub payload: Option<Box<[u8]>>,
-    /// The headers, if the consumer reads them.
+    /// The headers, if the consumer reads them or a dead letter would have them.
     pub headers: Vec<Header>,
 }
 

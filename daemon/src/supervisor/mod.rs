@@ -422,6 +422,7 @@ impl Supervisor {
                 digested = count(|stats| stats.digested.load(Relaxed)),
                 failed = count(|stats| stats.failed.load(Relaxed)),
                 skipped = count(|stats| stats.skipped.load(Relaxed)),
+                dead_lettered = count(|stats| stats.dead_lettered.load(Relaxed)),
                 commits = count(|stats| stats.commits.load(Relaxed)),
                 stall_seeks = count(|stats| stats.stall_seeks.load(Relaxed)),
                 stall_restarts = count(|stats| stats.stall_restarts.load(Relaxed)),

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+mod letters;
+
 use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
 
 use crate::{
@@ -89,7 +91,9 @@ impl Planner {
         let descriptor = probe.descriptor;
         let choices = choices(route, &descriptor)?;
         let properties = client_properties(settings, route, &choices)?;
-        let worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
+        let dead_letter = letters::config(route, &descriptor, choices.config.consumer_group.clone())?;
+        let mut worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
+        worker.dead_letter = dead_letter;
         Ok(Plan {
             route: route.clone(),
             library,
@@ -165,6 +169,7 @@ impl Planner {
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             memory: route.memory,
             on_error: route.on_error.clone(),
+            dead_letter: None,
             lifecycle_timeout: route.lifecycle_timeout,
             drain_timeout: route.drain_timeout,
             has_group: config.consumer_group.is_some(),
@@ -215,11 +220,8 @@ impl Planner {
 fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFinding>> {
     let mut findings = Vec::new();
     let mut finding = |key: &str, message: String| {
-        let key = if key.is_empty() {
-            Vec::new()
-        } else {
-            vec![key.to_owned()]
-        };
+        let key = key.split('.').filter(|key| !key.is_empty());
+        let key = key.map(str::to_owned).collect();
         findings.push(PlanFinding { key, message });
     };
     let plugin_config = ConsumerConfig::from_plugin(&descriptor.config).unwrap_or_else(|errors| {
@@ -245,6 +247,9 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
                 route.symbol
             ),
         );
+    }
+    if let Some(message) = letters::comes_back(route, &topics) {
+        finding("on_error.dead_letter.topic", message);
     }
     let declared = descriptor.consumer_type.map(|kind| match kind {
         devour_abi::ConsumerType::BalancedConsumer => ConsumerType::Balanced,

@@ -161,6 +161,7 @@ impl Engine {
     /// The plugin named another offset for a partition: what was known of it is forgotten.
     pub(super) fn restart_at(&mut self, slot: Slot, offset: i64) {
         self.drop_queues(slot);
+        self.forget_letters(&[slot]);
         let partition = self.partitions.get_mut(slot);
         partition.tracker = super::offsets::Tracker::new(Some(offset));
     }
@@ -210,11 +211,15 @@ impl Engine {
         let deadline = self.bounded(Instant::now() + self.config.drain_timeout);
         for slot in slots {
             self.partitions.get_mut(*slot).going = true;
-            self.drop_queues(*slot);
+            // Tags stay that wait for their letters; nothing of it is taken any more.
+            self.queues.leave(*slot);
         }
         self.drop_outgoing(slots);
         if !self.stuck {
             self.drain(slots, deadline);
+        }
+        if why == Revocation::Ordered {
+            self.await_letters(slots, deadline);
         }
         if !self.stuck && matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) {
             let partitions = self.describe(slots);
@@ -310,6 +315,7 @@ impl Engine {
     pub(super) fn drop_slot(&mut self, slot: Slot) {
         self.drop_outgoing(&[slot]);
         self.drop_queues(slot);
+        self.forget_letters(&[slot]);
         self.partitions.revoke(slot);
         self.forget_slot(slot);
     }

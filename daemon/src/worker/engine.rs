@@ -13,6 +13,7 @@ use super::{
     Event, Listener, RouteStats, WorkerConfig,
     calls::InHand,
     commit::Committer,
+    dead_letter::Letters,
     dispatch::Outgoing,
     intake::Pending,
     lifecycle::Step,
@@ -65,6 +66,10 @@ pub(super) struct Engine {
     /// When lanes are looked at next that may be slow.
     pub next_look: Instant,
     pub committer: Committer,
+    /// Messages on their way to the dead-letter topic; `None` where the route has none.
+    pub letters: Option<Letters>,
+    /// Their producer has something to say.
+    pub letters_woke: bool,
     /// Lifecycle steps that are called or to be called and not answered, in order.
     pub steps: VecDeque<Step>,
     /// What is left when a call comes back cut is read again later, not now.
@@ -163,6 +168,8 @@ impl Engine {
             buffered_messages: 0,
             next_crowd_look: now,
             next_look: now,
+            letters: None,
+            letters_woke: false,
             steps: VecDeque::new(),
             stopping: false,
             stuck: false,

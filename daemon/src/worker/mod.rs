@@ -1,6 +1,6 @@
 //! One route at work: a thread that reads messages, hands them to the plugin's lane, hears what became of them and
 //! commits what is finished. One file per stage, named as a message meets them: [`poll`], [`dispatch`], [`retry`],
-//! [`outcomes`], [`offsets`], [`commit`]; beside them [`assignment`], which takes partitions and gives them up.
+//! [`outcomes`], [`dead_letter`], [`offsets`], [`commit`]; beside them [`assignment`], which takes partitions and gives them up.
 
 use std::{
     collections::VecDeque,
@@ -16,6 +16,7 @@ pub mod assignment;
 mod calls;
 pub mod commit;
 pub mod completed;
+pub mod dead_letter;
 pub mod dispatch;
 mod engine;
 pub mod intake;
@@ -31,6 +32,7 @@ mod recall;
 mod progress;
 pub mod retry;
 
+use self::dead_letter::DeadLetterConfig;
 use crate::{
     kafka::{ClientProperties, StartOffset},
     lane::{DownCause, HomeConfig, Intake},
@@ -75,6 +77,8 @@ pub struct WorkerConfig {
     pub memory: usize,
     /// What a failed digest does.
     pub on_error: OnError,
+    /// Where messages go that are given up, where that is what `on_error` says.
+    pub dead_letter: Option<DeadLetterConfig>,
     /// Bound of each lifecycle call.
     pub lifecycle_timeout: Duration,
     /// How long a revoke waits for what is in hand.
@@ -224,6 +228,8 @@ pub struct RouteStats {
     pub failed: AtomicU64,
     /// Messages passed by `then: skip`.
     pub skipped: AtomicU64,
+    /// Messages whose dead letters the brokers have.
+    pub dead_lettered: AtomicU64,
     /// Commits that the group acknowledged.
     pub commits: AtomicU64,
     /// Seeks in partitions that were stalled.

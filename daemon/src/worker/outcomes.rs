@@ -7,6 +7,7 @@ use devour_abi::{Failure, FailureKind, Progress};
 use super::{
     Event, RouteStats,
     calls::{InHand, Item, Standing},
+    dead_letter::now_ms,
     engine::{Engine, Plugin},
     queues::{Body, Queued, Waiting},
     retry::backoff,
@@ -20,6 +21,7 @@ use crate::{
 enum Decision {
     Retry,
     Skip,
+    DeadLetter,
     Stop,
 }
 
@@ -186,7 +188,10 @@ impl Engine {
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error, wait_ms,
                     "digest failed; it waits, with what follows in its order, and is tried again");
                 let record = self.copy_of(call, index, item, attempt.saturating_add(1));
-                self.park(item, record, Waiting::Until(Instant::now() + wait), holder);
+                let tag = self.tag_of(&item);
+                self.hold_up(&item, Waiting::Until(Instant::now() + wait), holder);
+                self.queues.first_failure(tag, item.slot, offset, now_ms());
+                self.park(item, record);
             }
             Decision::Skip => {
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error,
@@ -206,7 +211,17 @@ impl Engine {
                      go on. Mend the plugin or the message, then `devourd resume` or `devourd skip` it");
                 let record = self.copy_of(call, index, item, attempt.saturating_add(1));
                 let error = error.to_owned();
-                self.park(item, record, Waiting::Stopped { offset, error }, holder);
+                self.hold_up(&item, Waiting::Stopped { offset, error }, holder);
+                self.park(item, record);
+            }
+            Decision::DeadLetter => {
+                tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error,
+                    "digest failed; the message becomes a dead letter, as `on_error.then: dead_letter` says");
+                let record = self.copy_of(call, index, item, attempt);
+                self.hold_up(&item, Waiting::DeadLetter { offset }, holder);
+                self.dead_letter(record, attempt, failure);
+                self.free(item);
+                self.out_of_hand(item);
             }
         }
     }
@@ -220,14 +235,19 @@ impl Engine {
         record
     }
 
-    /// The message waits, and with it all that follows in its order: in copies, so that others have the room.
-    fn park(&mut self, item: Item, record: Record, waiting: Waiting, holder: Option<usize>) {
-        let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
+    /// What follows a message in its order waits: in copies, so that others have the room.
+    fn hold_up(&mut self, item: &Item, waiting: Waiting, holder: Option<usize>) {
+        let (tag, in_hand) = (self.tag_of(item), self.in_hand_of(item.slot));
         self.queues.wait(tag, item.slot, waiting, holder, in_hand);
         self.note_queue(tag, item.slot);
+        self.move_out(tag, item.slot);
+    }
+
+    /// The message itself waits, first of those that it holds up.
+    fn park(&mut self, item: Item, record: Record) {
+        let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
         self.queues
             .put_back(tag, item.slot, in_hand, Queued::of_record(record));
-        self.move_out(tag, item.slot);
         self.free(item);
         self.out_of_hand(item);
     }
@@ -253,6 +273,8 @@ impl Engine {
         match self.config.on_error.then {
             _ if !reject && !spent => Decision::Retry,
             Then::Skip => Decision::Skip,
+            // The two go together by the settings' own check.
+            Then::DeadLetter if self.letters.is_some() => Decision::DeadLetter,
             Then::Stop | Then::DeadLetter => Decision::Stop,
         }
     }

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Command, Ended, Event, Inbox, Listener, RouteStats, WorkerConfig,
     assignment::all_partitions,
+    dead_letter::Letters,
     engine::{Engine, Plugin},
 };
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 const KAFKA: u64 = 1;
 const PLUGIN: u64 = 2;
 const SUPERVISOR: u64 = 3;
+const LETTERS: u64 = 4;
 
 /// A lane that takes nothing for this long has its partitions paused, so that the client can be asked again.
 const HOLD_BACK_AFTER: Duration = Duration::from_secs(5);
@@ -93,10 +95,18 @@ impl Loop {
         poller
             .add(inbox.wake(), SUPERVISOR, Interest::Read)
             .map_err(system)?;
+        let mut letters = Letters::of(&config).map_err(system)?;
+        if let Some(letters) = &mut letters {
+            poller
+                .add(letters.post_mut().wake_fd(), LETTERS, Interest::Read)
+                .map_err(system)?;
+        }
         let now = Instant::now();
+        let mut engine = Engine::new(config, home, listener, stats);
+        engine.letters = letters;
         Ok(Self {
             client,
-            engine: Engine::new(config, home, listener, stats),
+            engine,
             poller,
             unread: true,
             last_read: now,
@@ -119,6 +129,7 @@ impl Loop {
             self.engine.serve_commits(&self.client, now);
             self.discover(now);
             self.mind_stuck();
+            self.engine.serve_letters(now);
             self.engine.mind_slow_lanes(now);
             self.engine.mind_crowded(now);
             self.engine.flush_if_due(now);
@@ -147,6 +158,9 @@ impl Loop {
             }
             if ready.contains(&SUPERVISOR) {
                 inbox.wake().drain();
+            }
+            if ready.contains(&LETTERS) {
+                self.engine.letters_came();
             }
         }
     }
@@ -320,6 +334,7 @@ impl Loop {
             .chain(engine.flush_at())
             .chain(engine.look_at())
             .chain(engine.committer.next())
+            .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
             .chain(self.discover_at)
             .chain(idle_at)
         {
@@ -352,6 +367,7 @@ impl Loop {
             at_work = engine.blocked_by(),
             waiting = waiting.join(", "),
             behind = engine.describe_progress(Instant::now()),
+            dead_letters = engine.letters.as_ref().map(Letters::in_hand),
             member = ?self.client.group_member(),
             "route dump"
         );
@@ -402,6 +418,8 @@ impl Loop {
         engine.until = Some(until);
         if matches!(ended, Ended::Drained | Ended::Idle) {
             let slots = engine.partitions.assigned_slots();
+            engine.await_letters(&slots, deadline);
+            engine.forget_letters(&slots);
             engine.commit_now(&client, &slots, until);
             if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {
                 // A static member that does not come back must say so, or its partitions wait for the session to end.
@@ -424,6 +442,7 @@ impl Loop {
             &mut Closing(&mut engine),
         );
         tracing::debug!(route = %engine.config.route, ?outcome, "client closed");
+        engine.close_letters(until);
         end_plugin(&mut engine);
         match ended {
             Ended::Drained if left > 0 => Ended::Left {

@@ -29,6 +29,8 @@ pub struct Queues {
     timed: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     /// Partitions of which nothing new may begin, and their queues that would be ready.
     held_back: HashSet<Slot>,
+    /// Partitions that are given up: nothing of them is taken.
+    leaving: HashSet<Slot>,
     /// Queues of such partitions that would be ready.
     set_aside: Vec<Listed>,
     arrivals: u64,
@@ -123,6 +125,8 @@ struct Queue {
     bytes: usize,
     in_hand: u32,
     waiting: Option<Waiting>,
+    /// Offset of the message that failed last, and when it failed first (milliseconds since the epoch).
+    failing: Option<(i64, i64)>,
     /// The lane whose instance passes over the tag until it is let go.
     held_by: Option<usize>,
     listed: bool,
@@ -362,6 +366,9 @@ impl Queues {
             if !queue.listed || queue.life != entry.2 {
                 continue;
             }
+            if self.leaving.contains(&queue.slot) {
+                continue;
+            }
             let retried = queue.messages.front().is_some_and(|first| first.attempt > 1);
             if !retried && self.held_back.contains(&queue.slot) {
                 self.set_aside.push(entry);
@@ -505,6 +512,7 @@ impl Queues {
         queue.life = queue.life.wrapping_add(1);
         queue.listed = false;
         queue.bytes = 0;
+        queue.failing = None;
         if queue.messages.capacity() > 64 {
             queue.messages = VecDeque::new();
         }
@@ -555,6 +563,39 @@ impl Queues {
             self.waiting -= 1;
         }
         self.settle(id)
+    }
+
+    /// The message at `offset` of a tag that waits failed at `now_ms` (since the epoch): when it failed first.
+    pub fn first_failure(&mut self, tag: u64, slot: Slot, offset: i64, now_ms: i64) -> i64 {
+        let Some(id) = self.find(tag, slot) else { return now_ms };
+        let queue = self.queue_mut(id);
+        match queue.failing {
+            Some((known, first)) if known == offset => first,
+            _ => {
+                queue.failing = Some((offset, now_ms));
+                now_ms
+            }
+        }
+    }
+
+    /// The first message of a waiting tag is as if it had never been tried.
+    pub fn forget_attempts(&mut self, tag: u64, slot: Slot) {
+        let Some(id) = self.find(tag, slot) else { return };
+        let queue = self.queue_mut(id);
+        queue.failing = None;
+        if let Some(first) = queue.messages.front_mut() {
+            first.attempt = 1;
+            if let Body::Copy(record) = &mut first.body {
+                record.attempt = 1;
+            }
+        }
+    }
+
+    /// Offset of a tag's first message.
+    #[must_use]
+    pub fn first(&self, tag: u64, slot: Slot) -> Option<i64> {
+        let queue = self.queue(self.find(tag, slot)?);
+        queue.messages.front().map(|first| first.offset)
     }
 
     /// Ends the waits whose time has come.
@@ -641,6 +682,7 @@ impl Queues {
     pub fn drop_slot(&mut self, slot: Slot, mut dropped: impl FnMut(Queued)) -> Vec<Emptied> {
         let mut held = Vec::new();
         self.held_back.remove(&slot);
+        self.leaving.remove(&slot);
         let ids: Vec<QueueId> = self
             .by_tag
             .values()
@@ -671,6 +713,11 @@ impl Queues {
             }
         }
         held
+    }
+
+    /// Nothing of a partition is taken any more: it is about to be dropped.
+    pub fn leave(&mut self, slot: Slot) {
+        self.leaving.insert(slot);
     }
 
     /// Nothing new of a partition begins (retries do), or it may again.
