@@ -16,6 +16,7 @@ mod metadata;
 mod node;
 mod offsets;
 mod produce;
+mod read;
 mod request_log;
 mod tls;
 
@@ -29,6 +30,7 @@ pub use guest::Guest;
 pub use jars::{VERSION, ensure as ensure_jars, tool};
 pub use load::Load;
 pub use produce::{KEYS, ProduceError, Producer, Record, TransactionEnd, numbered_payload};
+pub use read::{Kept, ReadError};
 pub use request_log::Fetch;
 pub use tls::Tls;
 
@@ -136,6 +138,11 @@ impl Kafka {
     /// A producer that knows where each of its messages went.
     pub fn producer(&self) -> Result<Producer, ProduceError> {
         Producer::new(&self.bootstrap)
+    }
+
+    /// All messages that a topic of so many partitions holds now, by partition and offset.
+    pub fn read(&self, topic: &str, partitions: i32) -> Result<Vec<Kept>, ReadError> {
+        read::read(&self.bootstrap, topic, partitions)
     }
 }
 

@@ -31,6 +31,7 @@ scenarios! {
     finished_beyond,
     abi_versions,
     check,
+    dead_letter_bytes,
     fixture_broker,
     fixture_broker_restart,
     fixture_cluster,

@@ -38,6 +38,9 @@ pub struct Fault {
     /// Each message that makes a multiple of this many digests in one process (or instance).
     #[serde(default)]
     pub every: Option<u64>,
+    /// The messages that have no number in their payload.
+    #[serde(default)]
+    pub unnumbered: bool,
     /// The messages with these numbers in their payload...
     #[serde(default)]
     pub numbers: Vec<u64>,
@@ -97,7 +100,7 @@ impl Fault {
         }
         match n.filter(|n| self.numbers.contains(n)) {
             Some(n) => Ok(struck(ledger, &n.to_string())? < self.times),
-            None => Ok(false),
+            None => Ok(self.unnumbered && n.is_none()),
         }
     }
 
