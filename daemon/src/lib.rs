@@ -3,6 +3,7 @@
 //! One folder per idea; ARCHITECTURE.md at the root of the repository is the map. This crate is a library so that the
 //! tests can run the very same program; nothing of it is a public interface.
 
+pub mod admin;
 pub mod cli;
 pub mod kafka;
 pub mod lane;

@@ -50,6 +50,7 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
         voice: telemetry::voice(),
         reloads: false,
         ends_with_routes: true,
+        has_control_socket: false,
     };
     run::supervise(settings, run, Systemd::none())
 }

@@ -113,6 +113,7 @@ fn demonstrate(args: &Args) -> Result<bool, String> {
         voice,
         reloads: false,
         ends_with_routes: true,
+        has_control_socket: false,
     };
     let status = run::supervise_with(settings, how, Systemd::none(), told);
     over.store(true, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod consume;
+mod control;
 mod demo;
 mod hidden;
 mod plugins;
@@ -47,6 +48,10 @@ enum Command {
     Check(check::Args),
     /// Runs one route of the settings in the foreground.
     Consume(consume::Args),
+    /// Tells a running daemon to try again what a route's `on_error.then: stop` has parked.
+    Resume(control::Resume),
+    /// Tells a running daemon to pass a parked message by.
+    Skip(control::Skip),
     /// Shows it all on an embedded broker: real messages through the sample plugins, and a result.
     Demo(demo::Args),
     /// What plugin libraries offer.
@@ -75,6 +80,8 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(settings, &args),
         Some(Command::Consume(args)) => consume::run(settings, &args),
         Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Resume(args)) => control::resume(&args),
+        Some(Command::Skip(args)) => control::skip(&args),
         Some(Command::Plugins(command)) => plugins::run(settings, &command),
         Some(Command::Schema) => schema::run(),
         Some(Command::Host) => hidden::host(),

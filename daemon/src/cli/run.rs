@@ -6,12 +6,13 @@ use tokio::sync::mpsc;
 
 use super::{BAD_SETTINGS, DONE, FAILED, INTERNAL, LEFT};
 use crate::{
+    admin::{ControlSocket, SocketError},
     lane::{PluginVoice, Printed},
     os::{Spawner, process},
     plugin::{Prober, Store, child_environment},
     settings::{self, Environment, Findings, ProcessEnvironment, Settings},
     signals::{self, Signal},
-    supervisor::{Exit, Supervisor, plan::Planner},
+    supervisor::{Exit, Supervisor, control::socket_path, plan::Planner},
     systemd::Systemd,
     telemetry,
 };
@@ -26,6 +27,8 @@ pub(super) struct Run {
     pub reloads: bool,
     /// End when every route has ended.
     pub ends_with_routes: bool,
+    /// Listen to a control socket.
+    pub has_control_socket: bool,
 }
 
 pub(super) fn run(flag: Option<&Path>) -> u8 {
@@ -39,6 +42,7 @@ pub(super) fn run(flag: Option<&Path>) -> u8 {
         voice: telemetry::voice(),
         reloads: true,
         ends_with_routes: false,
+        has_control_socket: true,
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = %settings.file.display(), routes = settings.routes.len(), "devourd");
     supervise(settings, run, Systemd::from_environment())
@@ -96,7 +100,18 @@ pub(super) fn supervise_with(
     systemd: Systemd,
     signals: mpsc::UnboundedReceiver<Signal>,
 ) -> u8 {
-    match try_supervise(settings, run, systemd, signals) {
+    let socket = match run
+        .has_control_socket
+        .then(|| control_socket(&settings))
+        .transpose()
+    {
+        Ok(socket) => socket.flatten(),
+        Err(error) => {
+            tracing::error!(%error, "devourd cannot run");
+            return BAD_SETTINGS;
+        }
+    };
+    match try_supervise(settings, run, systemd, signals, socket) {
         Ok(Exit::Done) => DONE,
         Ok(Exit::Left) => LEFT,
         Ok(Exit::Failed) => FAILED,
@@ -104,6 +119,20 @@ pub(super) fn supervise_with(
             tracing::error!(%error, "devourd cannot run");
             INTERNAL
         }
+    }
+}
+
+/// The daemon's control socket. One that nobody named may be missing: the daemon works without.
+fn control_socket(settings: &Settings) -> Result<Option<ControlSocket>, SocketError> {
+    let (path, is_named) = socket_path(settings.control_socket.as_ref());
+    match ControlSocket::bind(&path) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error @ SocketError::Io { .. }) if !is_named => {
+            tracing::warn!(%error, "no control socket: `devourd resume` and its like cannot reach this daemon. Name a \
+                file for it by `control_socket`");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -133,6 +162,7 @@ fn try_supervise(
     run: Run,
     systemd: Systemd,
     signals: mpsc::UnboundedReceiver<Signal>,
+    socket: Option<ControlSocket>,
 ) -> std::io::Result<Exit> {
     if !settings.core_dumps {
         // Else a plugin's process of the same user could open this one's memory and environment.
@@ -160,8 +190,12 @@ fn try_supervise(
     if run.ends_with_routes {
         supervisor = supervisor.ending_with_routes();
     }
+    if let Some(socket) = socket {
+        supervisor = supervisor.controlled_by(socket);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
+        .enable_io()
         .build()?;
     Ok(runtime.block_on(supervisor.run(signals)))
 }

@@ -10,12 +10,14 @@ use std::{
 use tokio::sync::mpsc;
 
 mod apply;
+pub mod control;
 pub mod membership;
 pub mod plan;
 pub mod reload;
 pub mod restart;
 pub mod route;
 
+use control::Control;
 use membership::MemberLock;
 use plan::{Plan, PlanFinding, Planner};
 use route::{AfterEnd, Due, State, Supervised};
@@ -52,6 +54,7 @@ pub struct Supervisor {
     told: mpsc::UnboundedReceiver<Told>,
     /// Where a SIGHUP reads; none for a command that runs once.
     reader: Option<Reader>,
+    control: Control,
     stopping: Option<Instant>,
     ready: bool,
     /// Routes of the settings that cannot run and have no plan.
@@ -84,6 +87,7 @@ impl Supervisor {
             tell,
             told,
             reader: None,
+            control: Control::new(),
             stopping: None,
             ready: false,
             unplanned: Vec::new(),
@@ -127,6 +131,7 @@ impl Supervisor {
 
     /// Works until it is told to stop and all routes have ended.
     pub async fn run(mut self, mut signals: mpsc::UnboundedReceiver<Signal>) -> Exit {
+        self.control.start();
         self.start();
         loop {
             let due = self.next_due();
@@ -141,6 +146,7 @@ impl Supervisor {
                     Signal::Dump => self.dump(),
                 },
                 Some(told) = self.told.recv() => self.hear(told),
+                Some(asked) = self.control.told.recv() => self.obey(asked),
                 () = tokio::time::sleep_until(due.into()) => self.do_what_is_due(),
             }
             self.announce();

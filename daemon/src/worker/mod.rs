@@ -31,6 +31,7 @@ pub mod rate;
 mod recall;
 mod progress;
 pub mod retry;
+mod stopped;
 
 use self::dead_letter::DeadLetterConfig;
 use crate::{
@@ -135,7 +136,7 @@ pub enum ResetTo {
 }
 
 /// What the supervisor tells a worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Command {
     /// Build the plugin's instance (again).
     StartPlugin,
@@ -148,7 +149,23 @@ pub enum Command {
     },
     /// Log what is in hand.
     Dump,
+    /// Try again what is stopped; the answer names it.
+    Resume(Reply<Vec<String>>),
+    /// Pass a message by that is parked.
+    Skip {
+        /// Its topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Whether that was done, or why not.
+        reply: Reply<Result<(), String>>,
+    },
 }
+
+/// Who wants to know what became of a command. A worker that ends before it has answered drops it.
+pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
 
 /// What a worker tells the supervisor.
 #[derive(Clone, Debug)]
@@ -321,6 +338,25 @@ impl WorkerHandle {
             // The thread catches its own panics.
             let _ = thread.join();
         }
+    }
+}
+
+// === impl Reply ===
+
+impl<T> Reply<T> {
+    /// Calls `hear` with the answer, from the worker's thread; it must not block.
+    pub fn new(hear: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(hear))
+    }
+
+    fn answer(self, answer: T) {
+        (self.0)(answer);
+    }
+}
+
+impl<T> std::fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reply")
     }
 }
 

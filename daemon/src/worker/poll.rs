@@ -171,6 +171,13 @@ impl Loop {
                 Command::StartPlugin => self.engine.start_plugin(),
                 Command::Stop { deadline, leave } => return Some(Told::Stop { deadline, leave }),
                 Command::Dump => self.dump(),
+                Command::Resume(reply) => reply.answer(self.engine.resume()),
+                Command::Skip {
+                    topic,
+                    partition,
+                    offset,
+                    reply,
+                } => reply.answer(self.engine.skip(&topic, partition, offset)),
             }
         }
         None

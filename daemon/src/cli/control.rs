@@ -1,0 +1,137 @@
+//! `devourd resume` and `devourd skip`: what a running daemon is told over its control socket. They read no settings.
+
+use std::path::PathBuf;
+
+use super::{DONE, FAILED};
+use crate::admin::{self, Answer, Request};
+
+/// Which daemon.
+#[derive(clap::Args)]
+pub(super) struct Socket {
+    /// The daemon's control socket.
+    #[arg(long, env = "DEVOUR_SOCKET", value_name = "FILE", default_value = admin::DEFAULT)]
+    socket: PathBuf,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Resume {
+    /// Name of the route.
+    route: String,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Skip {
+    /// Name of the route.
+    route: String,
+    /// The message that its partition waits for, as the log names it.
+    #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = place)]
+    message: Place,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+/// Where a message stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
+pub(super) fn resume(args: &Resume) -> u8 {
+    let request = Request::Resume {
+        route: args.route.clone(),
+    };
+    ask("resume", &args.socket, &request, |done| {
+        let resumed: Vec<&str> = done["resumed"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one.as_str())
+            .collect();
+        if resumed.is_empty() {
+            format!("route `{}` has nothing that is stopped", args.route)
+        } else {
+            format!("tried again: {}", resumed.join(", "))
+        }
+    })
+}
+
+pub(super) fn skip(args: &Skip) -> u8 {
+    let Place {
+        topic,
+        partition,
+        offset,
+    } = args.message.clone();
+    let request = Request::Skip {
+        route: args.route.clone(),
+        topic,
+        partition,
+        offset,
+    };
+    ask("skip", &args.socket, &request, |done| {
+        format!("skipped: {}", done["skipped"].as_str().unwrap_or_default())
+    })
+}
+
+fn ask(
+    command: &str,
+    socket: &Socket,
+    request: &Request,
+    say: impl FnOnce(&serde_json::Value) -> String,
+) -> u8 {
+    let answer = match admin::ask(&socket.socket, request) {
+        Ok(answer) => answer,
+        Err(error) => Answer::failed(error.to_string()),
+    };
+    match &answer {
+        _ if socket.json => println!("{}", serde_json::json!(answer)),
+        Answer::Done(done) => println!("{}", say(done)),
+        Answer::Failed { error } => eprintln!("devourd {command}: {error}"),
+    }
+    match answer {
+        Answer::Done(_) => DONE,
+        Answer::Failed { .. } => FAILED,
+    }
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    let form = || "expected TOPIC/PARTITION@OFFSET, such as `orders/3@1708`".to_owned();
+    let (partition, offset) = text.rsplit_once('@').ok_or_else(form)?;
+    let (topic, partition) = partition.rsplit_once('/').ok_or_else(form)?;
+    let partition: i32 = partition.parse().map_err(|_| form())?;
+    let offset: i64 = offset.parse().map_err(|_| form())?;
+    if topic.is_empty() || partition < 0 || offset < 0 {
+        return Err(form());
+    }
+    Ok(Place {
+        topic: topic.to_owned(),
+        partition,
+        offset,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_named_as_the_log_names_it() {
+        let expected = Place {
+            topic: "orders.eu".to_owned(),
+            partition: 3,
+            offset: 1708,
+        };
+        assert_eq!(place("orders.eu/3@1708"), Ok(expected));
+        for wrong in [
+            "", "orders", "orders/3", "orders@3", "/3@1", "o/x@1", "o/-1@1", "o/1@-1", "o/1@",
+        ] {
+            assert!(place(wrong).is_err(), "{wrong}");
+        }
+    }
+}
