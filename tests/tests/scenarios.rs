@@ -48,6 +48,7 @@ scenarios! {
     leave_midway,
     new_topic,
     plugin_kills_itself,
+    poison_message,
     reload,
     second_consumer,
     source_address,
