@@ -4,6 +4,7 @@
 //! - `DEVOUR_TEST_BOOTSTRAP=host:port` makes that cluster the shared one.
 //! - `DEVOUR_TEST_REQUIRE_KAFKA=1` turns "no Kafka here" from *ignored* into a failure.
 
+mod acl;
 mod admin;
 mod broker;
 mod cluster;

@@ -25,6 +25,9 @@ use crate::{
 pub struct BrokerOptions {
     /// Write down every request, so that [`Broker::fetches`] can tell what a client asked for.
     pub request_log: bool,
+    /// Ask what a client may do: whoever comes to the plain listener everything, the client of the fixture's
+    /// certificate nothing but what [`Broker::allow`] says.
+    pub acls: bool,
 }
 
 /// A broker that ends when dropped, and with this process at the latest.

@@ -67,7 +67,12 @@ impl Node {
         };
         let requests = options.request_log.then(|| node.request_log());
         fs::write(node.log_config(), jars::log_settings(requests.as_deref()))?;
-        fs::write(node.properties(), node.properties_text(seat))?;
+        let mut properties = node.properties_text(seat);
+        if options.acls {
+            properties += "\nauthorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+                           super.users=User:ANONYMOUS\n";
+        }
+        fs::write(node.properties(), properties)?;
         let format = jars::java(classpath, &node.log_config())
             .args(["kafka.tools.StorageTool", "format", "-t", &seat.cluster, "-c"])
             .arg(node.properties())

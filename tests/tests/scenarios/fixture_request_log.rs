@@ -14,7 +14,10 @@ use rdkafka::{
 pub const RUNS: &[Run] = &[Run::OwnBroker("", run)];
 
 fn run() -> Outcome {
-    let kafka = Kafka::start(BrokerOptions { request_log: true })?;
+    let kafka = Kafka::start(BrokerOptions {
+        request_log: true,
+        ..BrokerOptions::default()
+    })?;
     let topic = unique("requests");
     kafka.admin()?.create_topic(&topic, 1)?;
     kafka.producer()?.numbered(&topic, 1, 0..100, 0)?;

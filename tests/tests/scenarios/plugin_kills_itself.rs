@@ -19,7 +19,10 @@ pub const RUNS: &[Run] = &[
 const CLIENT: &str = "killed-plugin";
 
 fn run(after: bool) -> Outcome {
-    let kafka = Kafka::start(BrokerOptions { request_log: true })?;
+    let kafka = Kafka::start(BrokerOptions {
+        request_log: true,
+        ..BrokerOptions::default()
+    })?;
     let mut stage = Stage::new(&kafka, "killer", 12)?;
     let count = scale::messages(100_000);
     stage.produce(0..count)?;
