@@ -40,7 +40,10 @@ fn what_was_taken_back_is_never_begun() {
         fence(Ordering::SeqCst);
         let taken_back_above = cell.load(Ordering::Relaxed);
         let begun = lane.join().unwrap();
-        assert!(begun <= taken_back_above, "{begun} was begun and taken back above {taken_back_above}");
+        assert!(
+            begun <= taken_back_above,
+            "{begun} was begun and taken back above {taken_back_above}"
+        );
     });
 }
 
@@ -92,7 +95,10 @@ fn every_completion_is_sent_once() {
         }
     }
     loom::model(|| {
-        let (queue, socket) = (Arc::new(Mutex::new(Queue::default())), Arc::new(Mutex::new(Vec::new())));
+        let (queue, socket) = (
+            Arc::new(Mutex::new(Queue::default())),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let other = {
             let (queue, socket) = (Arc::clone(&queue), Arc::clone(&socket));
             thread::spawn(move || completed(&queue, &socket, 1))
@@ -129,8 +135,13 @@ fn a_failed_message_is_never_taken_for_done() {
         // comes after the look at the cell.
         fence(Ordering::SeqCst);
         let failed = said.lock().unwrap().clone();
-        let frontier = (0..reached).find(|index| failed.contains(index)).unwrap_or(reached);
-        assert!(frontier <= 1, "message 1 failed, and {frontier} would be committed");
+        let frontier = (0..reached)
+            .find(|index| failed.contains(index))
+            .unwrap_or(reached);
+        assert!(
+            frontier <= 1,
+            "message 1 failed, and {frontier} would be committed"
+        );
         lane.join().unwrap();
     });
 }

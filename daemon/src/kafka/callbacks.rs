@@ -16,8 +16,8 @@ use super::consumer::Consumer;
 use super::errors::{ClientEvent, ErrorClass, ErrorCode, text_of};
 use super::native::entries;
 use super::rebalance::Rebalance;
-use super::statistics::{self, PartitionStatistics};
 use super::sender::SenderReport;
+use super::statistics::{self, PartitionStatistics};
 use crate::settings::RouteName;
 
 /// What the callbacks of one client share. Its address is librdkafka's opaque.

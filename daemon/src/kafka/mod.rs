@@ -22,8 +22,8 @@ mod properties;
 mod property_check;
 mod query;
 mod rebalance;
-mod statistics;
 mod sender;
+mod statistics;
 mod topics;
 
 #[cfg(test)]
@@ -45,6 +45,6 @@ pub use properties::{
 pub use property_check::{check, check_sender, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
 pub use rebalance::{Rebalance, Revocation, Start, StartOffset};
-pub use statistics::{PartitionStatistics, Statistics};
 pub use sender::{Sender, SenderReport, Ticket};
+pub use statistics::{PartitionStatistics, Statistics};
 pub use topics::{InternalTopics, PatternError, TopicPattern, is_internal, is_pattern};

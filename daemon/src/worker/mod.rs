@@ -26,10 +26,10 @@ pub mod outcomes;
 pub mod pace;
 pub mod partitions;
 pub mod poll;
+mod progress;
 pub mod queues;
 pub mod rate;
 mod recall;
-mod progress;
 pub mod retry;
 mod stopped;
 

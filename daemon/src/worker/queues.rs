@@ -567,7 +567,9 @@ impl Queues {
 
     /// The message at `offset` of a tag that waits failed at `now_ms` (since the epoch): when it failed first.
     pub fn first_failure(&mut self, tag: u64, slot: Slot, offset: i64, now_ms: i64) -> i64 {
-        let Some(id) = self.find(tag, slot) else { return now_ms };
+        let Some(id) = self.find(tag, slot) else {
+            return now_ms;
+        };
         let queue = self.queue_mut(id);
         match queue.failing {
             Some((known, first)) if known == offset => first,
@@ -630,7 +632,8 @@ impl Queues {
     /// What a tag waits for.
     #[must_use]
     pub fn waiting(&self, tag: u64, slot: Slot) -> Option<&Waiting> {
-        self.find(tag, slot).and_then(|id| self.queue(id).waiting.as_ref())
+        self.find(tag, slot)
+            .and_then(|id| self.queue(id).waiting.as_ref())
     }
 
     /// Tags that wait, with their partition and what for.

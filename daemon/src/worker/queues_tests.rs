@@ -228,5 +228,8 @@ fn two_partitions_never_share_a_queue() {
     queues.push(9, Slot(1), queued(9, 0));
     let mut call = Vec::new();
     queues.take(ALL, &mut call);
-    assert_eq!(call.iter().map(|taken| taken.slot).collect::<Vec<_>>(), [Slot(0), Slot(1)]);
+    assert_eq!(
+        call.iter().map(|taken| taken.slot).collect::<Vec<_>>(),
+        [Slot(0), Slot(1)]
+    );
 }

@@ -8,10 +8,13 @@ use crate::lane::Slot;
 impl Engine {
     /// Tries everything again that is stopped, from its first attempt; names what.
     pub(super) fn resume(&mut self) -> Vec<String> {
-        let stopped = self.queues.all_waiting().filter_map(|(tag, slot, waiting)| match waiting {
-            Waiting::Stopped { offset, .. } => Some((tag, slot, *offset)),
-            _ => None,
-        });
+        let stopped = self
+            .queues
+            .all_waiting()
+            .filter_map(|(tag, slot, waiting)| match waiting {
+                Waiting::Stopped { offset, .. } => Some((tag, slot, *offset)),
+                _ => None,
+            });
         let mut stopped: Vec<(u64, Slot, i64)> = stopped.collect();
         stopped.sort_unstable_by_key(|(_, slot, offset)| (*slot, *offset));
         let mut resumed = Vec::new();
@@ -51,7 +54,10 @@ impl Engine {
             }
             let mut at: Vec<String> = waiting.iter().map(|(_, offset)| offset.to_string()).collect();
             at.truncate(20);
-            return Err(format!("{name} waits at offset {}, not at {offset}", at.join(", ")));
+            return Err(format!(
+                "{name} waits at offset {}, not at {offset}",
+                at.join(", ")
+            ));
         };
         if let Some(letters) = &mut self.letters {
             letters.forget_one(slot, offset);
