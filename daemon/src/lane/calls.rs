@@ -405,8 +405,11 @@ fn of_message<'a>(message: &Message<'a>) -> Fields<'a> {
     }
 }
 
-fn of_record(record: &Record) -> Fields<'_> {
+pub(super) fn of_record(record: &Record) -> Fields<'_> {
     Fields {
+        slot: record.slot.0,
+        attempt: record.attempt,
+        tag: record.tag,
         timestamp_type: record.timestamp_type,
         offset: record.offset,
         timestamp_ms: record.timestamp_ms,

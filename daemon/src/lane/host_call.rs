@@ -13,7 +13,7 @@ use super::{
     channel::{COMPLETED_AT_ONCE, Completed, FromLane},
     current::Locate,
     layout,
-    taken::{Sink, Taken},
+    taken::{self, Sink, Taken},
     views::{self, Names},
 };
 use crate::os::{
@@ -34,7 +34,7 @@ pub(super) struct LaneCall<'a> {
     taken: RefCell<Vec<(u32, u32)>>,
 }
 
-/// Where a call's messages lie in the stock.
+/// Where a call's messages lie, each for itself.
 #[derive(Clone, Copy)]
 pub(super) struct StoredCall<'a> {
     pub memory: &'a Arc<SharedView>,
@@ -146,8 +146,7 @@ impl HostedCall for LaneCall<'_> {
         }
         let start = place as usize * 8;
         Ok(OwnedMessage::new(Taken {
-            memory: Arc::clone(stored.memory),
-            range: start..start + length,
+            lies: taken::Lies::Memory(Arc::clone(stored.memory), start..start + length),
             topic,
             partition,
             reads_headers: stored.reads_headers,

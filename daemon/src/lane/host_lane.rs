@@ -261,15 +261,25 @@ impl Lane {
         let Some(instance) = &mut self.instance else {
             return Err(io::Error::other("a call after the instance was stopped"));
         };
-        let stored = match &lies {
-            Lies::Places(places) if self.takes => Some(StoredCall {
-                memory,
-                places,
-                names: &self.names,
-                reads_headers: self.reads_headers,
-            }),
-            _ => None,
+        let own;
+        let places = match &lies {
+            Lies::Places(places) => places,
+            // In memory of its own: the places are found by going through it.
+            Lies::Piece(range) => {
+                own = if self.takes {
+                    views::places(memory, range.clone(), self.count)
+                } else {
+                    Vec::new()
+                };
+                &own
+            }
         };
+        let stored = self.takes.then_some(StoredCall {
+            memory,
+            places,
+            names: &self.names,
+            reads_headers: self.reads_headers,
+        });
         let hosted = LaneCall::new(number, &self.outcomes, &headers, stored);
         let call = Call {
             number,

@@ -5,7 +5,8 @@ use std::{ops::Range, sync::Arc};
 use devour_abi::{Failure, HeaderView, MessageView, OwnedCompletion};
 
 use super::{
-    CallNumber,
+    CallNumber, Record,
+    calls::of_record,
     layout::{self, Headers},
     views,
 };
@@ -19,11 +20,17 @@ pub(super) trait Sink: Send + Sync + 'static {
     fn failed(&self, call: CallNumber, index: u32, failure: Failure);
 }
 
+/// Where a taken message lies.
+pub(super) enum Lies {
+    /// In shared memory.
+    Memory(Arc<SharedView>, Range<usize>),
+    /// In a copy of its own.
+    Copy(Arc<[Record]>, usize),
+}
+
 /// The host's side of an owned message.
 pub(super) struct Taken<S: Sink> {
-    pub memory: Arc<SharedView>,
-    /// Where its record lies.
-    pub range: Range<usize>,
+    pub lies: Lies,
     pub topic: Arc<str>,
     pub partition: i32,
     pub reads_headers: bool,
@@ -36,9 +43,13 @@ pub(super) struct Taken<S: Sink> {
 
 impl<S: Sink> Taken<S> {
     fn fields(&self) -> layout::Fields<'_> {
-        let bytes = self.memory.get(self.range.clone());
-        let read = bytes.and_then(layout::read);
-        read.map(|(fields, _)| fields).unwrap_or_default()
+        match &self.lies {
+            Lies::Memory(memory, range) => {
+                let read = memory.get(range.clone()).and_then(layout::read);
+                read.map(|(fields, _)| fields).unwrap_or_default()
+            }
+            Lies::Copy(records, index) => records.get(*index).map(of_record).unwrap_or_default(),
+        }
     }
 }
 
@@ -51,9 +62,18 @@ impl<S: Sink> OwnedCompletion for Taken<S> {
         if !self.reads_headers {
             return Vec::new();
         }
-        Headers::of(self.fields().headers)
-            .map(|(name, value)| views::header(name, value))
-            .collect()
+        match &self.lies {
+            Lies::Memory(..) => Headers::of(self.fields().headers)
+                .map(|(name, value)| views::header(name, value))
+                .collect(),
+            Lies::Copy(records, index) => {
+                let headers = records.get(*index).map_or(&[][..], |record| &record.headers);
+                headers
+                    .iter()
+                    .map(|(name, value)| views::header(name, value.as_deref()))
+                    .collect()
+            }
+        }
     }
 
     fn complete(self, outcome: Option<Failure>) {

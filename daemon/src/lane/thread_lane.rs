@@ -25,7 +25,7 @@ use super::{
     host_call::TAKES_NOTHING,
     host_talk::not_yet,
     layout::Fields,
-    taken::{Sink, Taken},
+    taken::{self, Sink, Taken},
     views::{self, Names},
     voice::{Durations, PluginLog, PluginVoice, Position},
 };
@@ -478,26 +478,29 @@ impl HostedCall for Hosted<'_> {
     fn take(&self, index: u32) -> Result<OwnedMessage, String> {
         let gone = || format!("message {index} is none of this call");
         let names = self.names.ok_or_else(|| TAKES_NOTHING.to_owned())?;
-        let Source::Stored(kept) = &self.call.source else {
-            return Err(TAKES_NOTHING.to_owned());
+        let at = index as usize;
+        let (slot, lies) = match &self.call.source {
+            Source::Stored(kept) => {
+                let (view, kept) = self.call.view.as_ref().zip(kept.get(at)).ok_or_else(gone)?;
+                let (fields, length) = views::at_place(view, kept.0).ok_or_else(gone)?;
+                let start = kept.0 as usize * 8;
+                (fields.slot, taken::Lies::Memory(Arc::clone(view), start..start + length))
+            }
+            Source::Parked(records) => {
+                let entry = self.call.entries().get(at).ok_or_else(gone)?;
+                let lies = taken::Lies::Copy(Arc::clone(records), entry.index as usize);
+                (entry.slot.0, lies)
+            }
+            Source::Fetched(_) => return Err(TAKES_NOTHING.to_owned()),
         };
-        let (view, kept) = self
-            .call
-            .view
-            .as_ref()
-            .zip(kept.get(index as usize))
-            .ok_or_else(gone)?;
-        let (fields, length) = views::at_place(view, kept.0).ok_or_else(gone)?;
-        let (topic, partition) = names.topic(fields.slot).ok_or_else(gone)?;
+        let (topic, partition) = names.topic(slot).ok_or_else(gone)?;
         let mut taken = self.taken.borrow_mut();
         match taken.last_mut() {
             Some((first, count)) if *first + *count == index => *count += 1,
             _ => taken.push((index, 1)),
         }
-        let start = kept.0 as usize * 8;
         Ok(OwnedMessage::new(Taken {
-            memory: Arc::clone(view),
-            range: start..start + length,
+            lies,
             topic,
             partition,
             reads_headers: self.reads_headers,

@@ -1,6 +1,6 @@
 //! The messages of a call as the plugin sees them. The vectors that hold them are used again from call to call.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use abi_stable::std_types::{ROption, RSlice, RStr};
 use devour_abi::{HeaderView, MessageView, TimestampType};
@@ -81,6 +81,18 @@ pub(super) fn at_place(memory: &SharedView, place: u32) -> Option<(Fields<'_>, u
     let start = place as usize * 8;
     let head = memory.get(start..start.checked_add(layout::HEAD)?)?;
     layout::read(memory.get(start..start + layout::length(head)?)?)
+}
+
+/// Where each of `count` records begins that follow each other in `range`, in units of 8 bytes.
+pub(super) fn places(memory: &SharedView, range: Range<usize>, count: u32) -> Vec<u32> {
+    let mut start = range.start;
+    let next = |_| {
+        let place = start;
+        let head = memory.get(start..start.checked_add(layout::HEAD)?)?;
+        start = start.checked_add(layout::length(head)?)?;
+        Some((place / 8) as u32)
+    };
+    (0..count).map_while(next).collect()
 }
 
 #[inline]

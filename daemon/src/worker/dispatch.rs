@@ -162,7 +162,8 @@ impl Engine {
 
     /// Gives lanes with room what is ready, the oldest first.
     pub(super) fn dispatch(&mut self, now: Instant) -> bool {
-        if !self.is_up() || self.stopping {
+        // Where the plugin begins elsewhere, what is here of the partition is not its any more.
+        if !self.is_up() || self.stopping || !self.seeks.is_empty() {
             return false;
         }
         self.end_waits(now);
@@ -238,9 +239,10 @@ impl Engine {
         })
     }
 
-    /// When a call that waits to become full goes out anyway.
+    /// When a call that waits to become full goes out anyway, if a lane could have it.
     pub(super) fn full_at(&self) -> Option<Instant> {
         let wait = self.config.batch.max_wait;
+        self.free_lane()?;
         self.filling.filter(|_| !wait.is_zero()).map(|since| since + wait)
     }
 
@@ -322,6 +324,10 @@ impl Engine {
             }
             Err(mut handout) => {
                 self.lanes[lane].release_next.append(&mut handout.released);
+                if self.config.buffers() {
+                    // What fills the room is done when it has flushed.
+                    self.flush();
+                }
                 for (index, item) in items.into_iter().enumerate().rev() {
                     let body = match (item.kept, &handout.source) {
                         (Some(kept), _) => Body::Kept(kept),

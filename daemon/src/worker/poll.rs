@@ -338,7 +338,7 @@ impl Loop {
             .into_iter()
             .chain(limited)
             .chain(engine.full_at().filter(|_| up))
-            .chain(engine.flush_at())
+            .chain(engine.flush_at().filter(|_| up))
             .chain(engine.look_at())
             .chain(engine.committer.next())
             .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
