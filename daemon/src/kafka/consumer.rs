@@ -74,10 +74,10 @@ pub struct Consumer {
     pub(super) next_ticket: Cell<u64>,
     pub(super) commits: RefCell<VecDeque<CommitResult>>,
     /// How often what is fetched was changed: by an assignment, a pause, a resume or a seek.
-    changes: Cell<u64>,
+    pub(super) changes: Cell<u64>,
     /// The last of these changes since which the queue was found empty.
-    settled: Cell<u64>,
-    statistics: RefCell<Option<Statistics>>,
+    pub(super) settled: Cell<u64>,
+    pub(super) statistics: RefCell<Option<Statistics>>,
     /// The group's first answer is due, and librdkafka may not call back for it.
     pub(super) awaits_group: Cell<bool>,
     /// A failure to answer a rebalance, found inside a callback that cannot return it.
@@ -254,36 +254,6 @@ impl Consumer {
             drained: got < asked,
             events,
         })
-    }
-
-    /// The latest report of librdkafka, once, if one came in a call of `batch`. It was made after the last change of
-    /// what is fetched; one that may have been made before is dropped.
-    pub fn take_statistics(&self) -> Option<Statistics> {
-        self.statistics.take()
-    }
-
-    /// A report overtakes the messages in the queue. One that was made before a change was in the queue when the
-    /// change was done (librdkafka's main thread does both), so once the queue was empty only newer ones come.
-    fn keep_statistics(&self, changes: u64, drained: bool) {
-        if let Some(partitions) = self.handle.context().take_statistics()
-            && changes == self.changes.get()
-            && changes == self.settled.get()
-        {
-            *self.statistics.borrow_mut() = Some(Statistics {
-                changes,
-                drained,
-                partitions,
-            });
-        }
-        if drained {
-            self.settled.set(self.changes.get());
-        }
-    }
-
-    /// What is fetched changes now: reports from before say nothing any more.
-    pub(super) fn changed(&self) {
-        self.changes.set(self.changes.get() + 1);
-        self.statistics.take();
     }
 
     /// Descriptor that becomes readable when librdkafka's queue, or that of the commits, turns from empty to not

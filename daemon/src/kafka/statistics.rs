@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::broker_watch::BrokerState;
-use super::consumer::TopicPartition;
+use super::consumer::{Consumer, TopicPartition};
 
 /// One report on all partitions that the client knows. Made every `statistics.interval.ms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,4 +123,38 @@ pub(super) fn partitions(
         }
     }
     found
+}
+
+// === impl Consumer ===
+
+impl Consumer {
+    /// The latest report of librdkafka, once, if one came in a call of `batch`. It was made after the last change of
+    /// what is fetched; one that may have been made before is dropped.
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.statistics.take()
+    }
+
+    /// A report overtakes the messages in the queue. One that was made before a change was in the queue when the
+    /// change was done (librdkafka's main thread does both), so once the queue was empty only newer ones come.
+    pub(super) fn keep_statistics(&self, changes: u64, drained: bool) {
+        if let Some(partitions) = self.handle.context().take_statistics()
+            && changes == self.changes.get()
+            && changes == self.settled.get()
+        {
+            *self.statistics.borrow_mut() = Some(Statistics {
+                changes,
+                drained,
+                partitions,
+            });
+        }
+        if drained {
+            self.settled.set(self.changes.get());
+        }
+    }
+
+    /// What is fetched changes now: reports from before say nothing any more.
+    pub(super) fn changed(&self) {
+        self.changes.set(self.changes.get() + 1);
+        self.statistics.take();
+    }
 }
