@@ -32,6 +32,7 @@ scenarios! {
     abi_versions,
     check,
     dead_letter_bytes,
+    dead_letter_replay,
     dead_letter_waits,
     fixture_broker,
     fixture_broker_restart,

@@ -17,28 +17,8 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
         Ok(settings) => settings,
         Err(status) => return status,
     };
-    if settings.route(&args.name).is_none() {
-        let names: Vec<String> = settings
-            .routes
-            .iter()
-            .map(|route| route.name.to_string())
-            .collect();
-        let near = names.iter().max_by(|a, b| {
-            strsim::jaro_winkler(a, &args.name).total_cmp(&strsim::jaro_winkler(b, &args.name))
-        });
-        let hint = near
-            .map(|name| format!(" Did you mean `{name}`?"))
-            .unwrap_or_default();
-        let known = if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        };
-        eprintln!(
-            "devourd consume: {} has no route `{}` (its routes: {known}).{hint}",
-            settings.file.display(),
-            args.name
-        );
+    if let Err(error) = run::find_route(&settings, &args.name) {
+        eprintln!("devourd consume: {error}");
         return BAD_SETTINGS;
     }
     settings

@@ -7,11 +7,13 @@ use clap::{Parser, Subcommand};
 mod check;
 mod consume;
 mod control;
+mod dead_letter;
 mod demo;
 mod hidden;
 mod plugins;
 mod run;
 mod schema;
+mod time;
 
 /// Nothing is left to do.
 pub(crate) const DONE: u8 = 0;
@@ -48,6 +50,9 @@ enum Command {
     Check(check::Args),
     /// Runs one route of the settings in the foreground.
     Consume(consume::Args),
+    /// What a route gave up, and the way back.
+    #[command(subcommand)]
+    DeadLetter(dead_letter::Command),
     /// Tells a running daemon to try again what a route's `on_error.then: stop` has parked.
     Resume(control::Resume),
     /// Tells a running daemon to pass a parked message by.
@@ -80,6 +85,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(settings, &args),
         Some(Command::Consume(args)) => consume::run(settings, &args),
         Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::DeadLetter(command)) => dead_letter::run(settings, &command),
         Some(Command::Resume(args)) => control::resume(&args),
         Some(Command::Skip(args)) => control::skip(&args),
         Some(Command::Plugins(command)) => plugins::run(settings, &command),

@@ -10,7 +10,7 @@ use crate::{
     lane::{PluginVoice, Printed},
     os::{Spawner, process},
     plugin::{Prober, Store, child_environment},
-    settings::{self, Environment, Findings, ProcessEnvironment, Settings},
+    settings::{self, Environment, Findings, ProcessEnvironment, Route, Settings},
     signals::{self, Signal},
     supervisor::{Exit, Supervisor, control::socket_path, plan::Planner},
     systemd::Systemd,
@@ -70,6 +70,32 @@ pub(super) fn load(flag: Option<&Path>) -> Result<Settings, u8> {
             Err(BAD_SETTINGS)
         }
     }
+}
+
+/// The route of this name, or the nearest names.
+pub(super) fn find_route<'a>(settings: &'a Settings, name: &str) -> Result<&'a Route, String> {
+    settings.route(name).ok_or_else(|| {
+        let names: Vec<String> = settings
+            .routes
+            .iter()
+            .map(|route| route.name.to_string())
+            .collect();
+        let near = names
+            .iter()
+            .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        let hint = near
+            .map(|name| format!(" Did you mean `{name}`?"))
+            .unwrap_or_default();
+        let known = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        format!(
+            "{} has no route `{name}` (its routes: {known}).{hint}",
+            settings.file.display()
+        )
+    })
 }
 
 /// Findings for a person: with colour where standard error is a terminal.

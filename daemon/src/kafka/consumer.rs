@@ -46,6 +46,8 @@ pub struct BatchInfo {
     pub drained: bool,
     /// What someone has to know ([`ErrorClass::Tell`]); already logged.
     pub events: Vec<ClientEvent>,
+    /// Partitions whose end was reached; only a [`Reader`](super::Reader)'s properties ask for that.
+    pub ended: Vec<TopicPartition>,
 }
 
 /// Who this client is in its group.
@@ -240,8 +242,14 @@ impl Consumer {
             context.answered();
         }
         // Entries of the queue that are errors: logged like those of the error callback, and kept.
+        let mut ended = Vec::new();
         for event in events.drain(..) {
-            context.error(event);
+            match (event.code, &event.topic, event.partition) {
+                (ErrorCode::PARTITION_EOF, Some(topic), Some(partition)) => {
+                    ended.push(TopicPartition::new(Arc::clone(topic), partition));
+                }
+                _ => context.error(event),
+            }
         }
         if context.wants_attention() {
             events = context.take_events();
@@ -253,6 +261,7 @@ impl Consumer {
             messages: out.len(),
             drained: got < asked,
             events,
+            ended,
         })
     }
 

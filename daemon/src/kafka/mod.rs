@@ -21,6 +21,7 @@ mod producer;
 mod properties;
 mod property_check;
 mod query;
+mod reader;
 mod rebalance;
 mod sender;
 mod statistics;
@@ -44,6 +45,7 @@ pub use properties::{
 };
 pub use property_check::{check, check_sender, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
+pub use reader::{Extent, Reader, reader_properties};
 pub use rebalance::{Rebalance, Revocation, Start, StartOffset};
 pub use sender::{Sender, SenderReport, Ticket};
 pub use statistics::{PartitionStatistics, Statistics};
