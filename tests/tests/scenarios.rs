@@ -31,6 +31,7 @@ scenarios! {
     finished_beyond,
     abi_versions,
     check,
+    control_socket,
     dead_letter_bytes,
     dead_letter_replay,
     dead_letter_waits,

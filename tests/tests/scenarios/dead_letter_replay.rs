@@ -98,7 +98,8 @@ fn odd_records() -> Vec<Record> {
         Record {
             key: Some(vec![0xff, 0xfe]),
             payload: Some(Vec::new()),
-            timestamp: Some(1_600_000_000_456),
+            // Made without a time.
+            timestamp: Some(-1),
             ..Record::default()
         },
     ];

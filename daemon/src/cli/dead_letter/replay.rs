@@ -291,10 +291,8 @@ impl Sending {
             key: letter.key.as_deref(),
             payload: letter.payload.as_deref(),
             headers: &own,
-            // The dead-letter topic may put its own time on what it gets.
-            timestamp: Some(story.timestamp_ms)
-                .filter(|at| *at >= 0)
-                .or(letter.timestamp),
+            // Its header's: the dead-letter topic may put a time of its own on what it gets.
+            timestamp: Some(story.timestamp_ms),
         };
         self.sender
             .send(&record, ticket)
