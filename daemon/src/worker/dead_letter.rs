@@ -122,7 +122,7 @@ pub struct Served {
 pub struct Written {
     /// Its message's partition.
     pub slot: Slot,
-    /// Its message's order tag.
+    /// The order tag that it held back.
     pub tag: u64,
     /// Its message's offset.
     pub offset: i64,
