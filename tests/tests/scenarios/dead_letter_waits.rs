@@ -1,13 +1,14 @@
 //! A dead letter that cannot be written holds back its partition and nothing else, and nothing is committed beyond it:
 //! the topic is missing, or the daemon may not write it. It is said once what to do; when that is done the letter is
-//! written and the partition goes on. A stop meanwhile does not wait for it and loses nothing.
+//! written and the partition goes on. A stop or a rebalance meanwhile does not wait for it and loses nothing.
 
 use std::time::Duration;
 
 use devour_tests::{
     daemon::{Daemon, Line, SOON, Settings},
-    judge::Place,
-    kafka::{BrokerOptions, Kafka, unique},
+    judge::{Place, judge},
+    kafka::{BrokerOptions, Guest, Kafka, unique},
+    ledger::Lines,
     scenario::{Isolation, Outcome, Run},
     stage::{DIGESTING, ROUTE, Stage},
     wait,
@@ -20,6 +21,7 @@ pub const RUNS: &[Run] = &[
     Run::Shared("missing_topic_and_restart", |kafka| {
         missing_topic(kafka, Meanwhile::Restart)
     }),
+    Run::Shared("missing_topic_and_rebalance", rebalance),
     Run::OwnBroker("forbidden_to_write", || forbidden(&["Describe"])),
     Run::OwnBroker("forbidden_to_see", || forbidden(&[])),
 ];
@@ -121,6 +123,67 @@ fn missing_topic(kafka: &Kafka, meanwhile: Meanwhile) -> Outcome {
     assert!(log.all(cannot).len() <= 2, "the log is filled:\n{}", log.tail());
     stage.all_is_committed()?;
     stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+/// Every partition waits for a letter; another member of the group comes, takes some of them and leaves again.
+fn rebalance(kafka: &Kafka) -> Outcome {
+    let mut stage = Stage::new(kafka, "waits-guest", PARTITIONS)?;
+    let dead = unique("waits-guest-dead");
+    stage.produce(0..300)?;
+    let poisons: Vec<u64> = (0..PARTITIONS as u64)
+        .map(|partition| 20 * PARTITIONS as u64 + partition)
+        .collect();
+    let route = route(&stage, &dead).faults(json!([{"kind": "reject", "numbers": poisons, "times": 1_000_000}]));
+    let daemon = stage.home.start(&stage.settings(route))?;
+    stage.await_digested(60)?;
+    stage
+        .admin
+        .await_committed(&stage.group, &stage.topic, PARTITIONS, 60, DIGESTING)?;
+    daemon.wait_for("word of a letter", SOON, cannot)?;
+
+    let begin = std::time::Instant::now();
+    let guest = Guest::join(
+        kafka.bootstrap(),
+        (&stage.group, "guest", &stage.topic),
+        "cooperative-sticky",
+        &[],
+    )?;
+    wait::until("the guest's first messages", SOON, || {
+        (!guest.lines().records.is_empty()).then_some(())
+    })?;
+    // A drain_timeout is 20 s.
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    let guests = guest.leave();
+    stage.admin.create_topic(&dead, PARTITIONS)?;
+
+    // Each poison was either the guest's or became a letter.
+    let by_guest = |n: &u64| guests.records.iter().any(|record| record.n == Some(*n));
+    let given_up: Vec<u64> = poisons.iter().filter(|n| !by_guest(n)).copied().collect();
+    assert!(given_up.len() < poisons.len(), "the guest got a partition");
+    let letters = wait::until_told("the letters", DIGESTING, || {
+        let letters = kafka.read(&dead, PARTITIONS).map_err(|error| error.to_string())?;
+        if letters.len() >= given_up.len() {
+            Ok(letters)
+        } else {
+            Err(format!("{} letters", letters.len()))
+        }
+    })?;
+    stage
+        .admin
+        .await_committed(&stage.group, &stage.topic, PARTITIONS, 300, DIGESTING)?;
+    daemon.stop()?;
+    let mut written: Vec<Option<Vec<u8>>> = letters.into_iter().map(|letter| letter.key).collect();
+    written.sort();
+    let keys: Vec<Option<Vec<u8>>> = given_up.iter().map(|n| Some(n.to_string().into_bytes())).collect();
+    assert_eq!(written, keys);
+    for n in given_up {
+        let place = stage.expected.places().find(|(_, number)| *number == n);
+        let (place, _) = place.ok_or("it was produced")?;
+        stage.expected.remove(&place);
+    }
+    let lines = Lines::join([stage.ledger.close()?, guests]);
+    judge(&stage.expected, &lines).once_in_order()?;
     Ok(())
 }
 
