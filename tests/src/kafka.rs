@@ -30,7 +30,7 @@ pub use groups::{Generation, GroupMember};
 pub use guest::Guest;
 pub use jars::{VERSION, ensure as ensure_jars, tool};
 pub use load::Load;
-pub use produce::{KEYS, ProduceError, Producer, Record, TransactionEnd, numbered_payload};
+pub use produce::{KEYS, ProduceError, Producer, Record, TransactionEnd, numbered_key, numbered_payload};
 pub use read::{Kept, ReadError};
 pub use request_log::Fetch;
 pub use tls::Tls;

@@ -140,7 +140,7 @@ impl Producer {
             let partition = (n % partitions as u64) as i32;
             let record = Record {
                 n,
-                key: Some((n % (partitions as u64 * KEYS)).to_string().into_bytes()),
+                key: Some(numbered_key(n, partitions)),
                 payload: Some(numbered_payload(n, size)),
                 ..Record::default()
             };
@@ -235,6 +235,11 @@ fn config(bootstrap: &str) -> ClientConfig {
         .set("message.max.bytes", "10485760")
         .set("queue.buffering.max.messages", "1000000");
     config
+}
+
+/// The key of message `n` of a topic with so many partitions.
+pub fn numbered_key(n: u64, partitions: i32) -> Vec<u8> {
+    (n % (partitions as u64 * KEYS)).to_string().into_bytes()
 }
 
 /// `{"n":n}`, or `{"n":n,"pad":"xx.."}` of `size` bytes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use devour_tests::{
     daemon::{Daemon, Line, SOON, Settings},
     judge::{Place, judge},
-    kafka::{BrokerOptions, Guest, Kafka, unique},
+    kafka::{BrokerOptions, Guest, Kafka, numbered_key, unique},
     ledger::Lines,
     scenario::{Isolation, Outcome, Run},
     stage::{DIGESTING, ROUTE, Stage},
@@ -84,7 +84,7 @@ fn goes_on(stage: &mut Stage<'_>, dead: &str) -> Outcome {
         }
     })?;
     assert_eq!(letter.partition, POISONED);
-    assert_eq!(letter.key.as_deref(), Some(POISON.to_string().as_bytes()));
+    assert_eq!(letter.key.as_deref(), Some(&*numbered_key(POISON, PARTITIONS)));
     Ok(())
 }
 
@@ -175,7 +175,8 @@ fn rebalance(kafka: &Kafka) -> Outcome {
     daemon.stop()?;
     let mut written: Vec<Option<Vec<u8>>> = letters.into_iter().map(|letter| letter.key).collect();
     written.sort();
-    let keys: Vec<Option<Vec<u8>>> = given_up.iter().map(|n| Some(n.to_string().into_bytes())).collect();
+    let mut keys: Vec<Option<Vec<u8>>> = given_up.iter().map(|n| Some(numbered_key(*n, PARTITIONS))).collect();
+    keys.sort();
     assert_eq!(written, keys);
     for n in given_up {
         let place = stage.expected.places().find(|(_, number)| *number == n);

@@ -6,7 +6,7 @@ use devour_tests::{
     command::{self, Finished},
     daemon::{Daemon, SOON},
     judge::Place,
-    kafka::{Kafka, unique},
+    kafka::{Kafka, numbered_key, unique},
     ledger::Outcome as Digest,
     scenario::{Isolation, Outcome, Run},
     stage::{DIGESTING, ROUTE, Stage},
@@ -185,7 +185,7 @@ fn dead_letter(kafka: &Kafka) -> Outcome {
         return Err(format!("one letter, not {letters:?}").into());
     };
     assert_eq!(letter.partition, POISONED);
-    assert_eq!(letter.key.as_deref(), Some(POISON.to_string().as_bytes()));
+    assert_eq!(letter.key.as_deref(), Some(&*numbered_key(POISON, PARTITIONS)));
     stage.verdict()?.once_in_order()?;
     Ok(())
 }
