@@ -25,7 +25,9 @@ pub enum CloseOutcome {
 }
 
 /// How long one turn of serving the queue may last before the deadline is looked at.
-const TURN: Duration = Duration::from_millis(50);
+const TURN: Duration = Duration::from_millis(10);
+/// What is kept of the deadline for closing, once the group was told or could not be.
+const CLOSE: Duration = Duration::from_secs(2);
 /// How long a coordinator that was last seen down may take to prove that it is not.
 const PROBE: Duration = Duration::from_millis(300);
 /// What is kept of the deadline for destroying the client.
@@ -64,11 +66,8 @@ impl Consumer {
             self.revoke_rest(handler, Revocation::Lost);
             return false;
         }
-        // librdkafka's close tells the group nothing for a member that has no partitions (`rd_kafka_cgrp_revoke_all_rejoin`
-        // returns early), and a cooperative group then waits for it until its session ends. Unsubscribing does tell.
-        if !self.is_static && !self.self_assigned.get() && self.assignment.borrow().is_empty() {
-            // Where it fails there is nothing to leave.
-            let _ = self.unsubscribe();
+        if self.leaves.get() || !(self.is_static || self.self_assigned.get()) {
+            self.say_goodbye(end, handler);
         }
         // SAFETY: a live client and queue; a returned error is ours.
         let closing = unsafe {
@@ -82,19 +81,45 @@ impl Consumer {
             self.revoke_rest(handler, Revocation::Lost);
             return false;
         }
+        let closed = self.serve_until(end, handler, Self::is_closed);
+        self.revoke_rest(handler, Revocation::Lost);
+        closed
+    }
+
+    /// Unsubscribes and waits until the group was told. librdkafka's close alone tells it nothing where the member has no
+    /// partitions (`rd_kafka_cgrp_revoke_all_rejoin` returns early), nor where it waits for the answer to a JoinGroup: the
+    /// broker reads a LeaveGroup behind it when the group has rebalanced, and by then nobody is there. In either case
+    /// the others would wait for it until its session ends.
+    fn say_goodbye(&self, end: Instant, handler: &mut dyn Rebalance) {
+        // Where it fails there is nothing to leave.
+        if self.fatal_error().is_none() && self.unsubscribe().is_ok() {
+            let end = end.checked_sub(CLOSE).unwrap_or(end);
+            self.serve_until(end, handler, |client| {
+                !client.is_member() || client.handle.context().coordinator_down()
+            });
+        }
+    }
+
+    /// The group counts on this client, as far as librdkafka knows.
+    fn is_member(&self) -> bool {
+        // Under KIP-848 the id is the client's own and stays; the epoch goes.
+        self.group_member()
+            .is_some_and(|member| !member.member.is_empty() && (!self.is_kip_848 || member.generation > 0))
+    }
+
+    /// Serves librdkafka, dropping messages, until `done` or `end`; says which.
+    fn serve_until(&self, end: Instant, handler: &mut dyn Rebalance, done: impl Fn(&Self) -> bool) -> bool {
         let mut batch = Batch::with_capacity(64);
         let mut events = Vec::new();
         callbacks::serving(self, handler, || {
-            while !self.is_closed() && Instant::now() < end {
+            while !done(self) && Instant::now() < end {
                 let left = end.saturating_duration_since(Instant::now()).min(TURN);
                 batch.fill(&self.handle, 64, super::consumer::millis(left), &mut events);
                 batch.clear();
                 events.clear();
             }
         });
-        let closed = self.is_closed();
-        self.revoke_rest(handler, Revocation::Lost);
-        closed
+        done(self)
     }
 
     fn is_closed(&self) -> bool {

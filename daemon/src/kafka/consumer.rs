@@ -67,6 +67,9 @@ pub struct Consumer {
     pub(super) internal: InternalTopics,
     /// A static member: its place in the group outlives this client.
     pub(super) is_static: bool,
+    /// It was told to leave its group, a static member too.
+    pub(super) leaves: Cell<bool>,
+    pub(super) is_kip_848: bool,
     pub(super) assignment: RefCell<BTreeSet<TopicPartition>>,
     pub(super) paused: RefCell<BTreeSet<TopicPartition>>,
     names: RefCell<HashMap<TopicHandle, Arc<str>>>,
@@ -135,6 +138,8 @@ impl Consumer {
             protocol: properties.protocol(),
             internal: properties.internal_topics(),
             is_static: properties.get("group.instance.id").is_some(),
+            leaves: Cell::new(false),
+            is_kip_848: properties.is_kip_848(),
             assignment: RefCell::default(),
             paused: RefCell::default(),
             names: RefCell::default(),
@@ -157,6 +162,7 @@ impl Consumer {
             list.add(topic, -1)?;
         }
         self.self_assigned.set(false);
+        self.leaves.set(false);
         // SAFETY: a live client and list; the list is copied.
         self.done("subscribing", unsafe {
             sys::rd_kafka_subscribe(self.handle.rk(), list.as_ptr())
@@ -165,6 +171,7 @@ impl Consumer {
 
     /// Leaves the group; also a static member gives its partitions up. They are revoked by the next `batch` calls.
     pub fn unsubscribe(&self) -> Result<(), ClientError> {
+        self.leaves.set(true);
         // SAFETY: a live client.
         self.done("unsubscribing", unsafe {
             sys::rd_kafka_unsubscribe(self.handle.rk())

@@ -29,8 +29,13 @@ pub(super) struct Committer {
 enum Waited {
     Written,
     Again,
+    /// A rebalance overtook it: it named the generation before.
+    Overtaken,
     GivenUp,
 }
+
+/// The pause before a commit that a stop or a revoke waits for is sent again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 // === impl Committer ===
 
@@ -108,7 +113,11 @@ impl Engine {
             };
             match self.wait(client, ticket, deadline) {
                 Waited::Written | Waited::GivenUp => break,
-                Waited::Again => {}
+                Waited::Overtaken if client.assignment_lost() => break,
+                // Under the cooperative protocol these partitions are ours until we give them up ourselves.
+                Waited::Again | Waited::Overtaken => {
+                    self.pump_until(deadline.min(Instant::now() + AGAIN), |_| false);
+                }
             }
         }
         let left = self.due_offsets(Some(slots));
@@ -214,7 +223,10 @@ impl Engine {
                 // A rebalance took the partitions first; whoever has them now begins at what was committed before.
                 tracing::info!(route = %self.config.route, error = %result.text, "a commit came too late for its partitions");
                 self.committer.passed(now);
-                Waited::GivenUp
+                match result.error {
+                    ErrorCode::ILLEGAL_GENERATION | ErrorCode::STALE_MEMBER_EPOCH => Waited::Overtaken,
+                    _ => Waited::GivenUp,
+                }
             }
             CommitAdvice::Tell => {
                 self.committer.failed(now);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     lane::{CallNumber, DownCause, HomeEvent, Record, Slot},
-    settings::Then,
+    settings::{Order, Then},
 };
 
 /// What a failure leads to.
@@ -171,6 +171,11 @@ impl Engine {
             return;
         }
         let decision = self.decide(item, failure);
+        let what = match self.config.order {
+            Order::Partition => "partition",
+            Order::Key => "key",
+            Order::None => "message",
+        };
         let route = self.config.route.clone();
         let (topic, number, offset) = (
             std::sync::Arc::clone(&partition.topic),
@@ -186,7 +191,7 @@ impl Engine {
                 let wait = asked.unwrap_or_else(|| backoff(&self.config.on_error.backoff, attempt, chance));
                 let wait_ms = wait.as_millis() as u64;
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error, wait_ms,
-                    "digest failed; it waits, with what follows in its order, and is tried again");
+                    "digest failed; this {what} waits and tries again");
                 let record = self.copy_of(call, index, item, attempt.saturating_add(1));
                 let tag = self.tag_of(&item);
                 self.hold_up(&item, Waiting::Until(Instant::now() + wait), holder);
@@ -207,8 +212,8 @@ impl Engine {
             }
             Decision::Stop => {
                 tracing::error!(%route, topic, partition = number, offset, attempt, kind, error,
-                    "digest failed; what follows it in its order stops here, as `on_error.then: stop` says. The others \
-                     go on. Mend the plugin or the message, then `devourd resume` or `devourd skip` it");
+                    "digest failed; this {what} stops here, as `on_error.then: stop` says. The others go on. Mend the plugin and \
+                     `devourd resume` the route, or `devourd skip` the message");
                 let record = self.copy_of(call, index, item, attempt.saturating_add(1));
                 let error = error.to_owned();
                 self.hold_up(&item, Waiting::Stopped { offset, error }, holder);

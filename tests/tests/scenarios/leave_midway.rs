@@ -1,9 +1,11 @@
-//! A daemon that is told to stop leaves its group also while it joins, and also where it has no partitions: those that
-//! stay, and those that come, have everything long before a session would end.
+//! A daemon that is told to stop leaves its group also while it joins, while it waits for others to join again, and where
+//! it has no partitions: it commits what it finished, and those that stay or come have everything long before a session
+//! would end.
 
 use std::time::Duration;
 
 use devour_tests::{
+    daemon::Signal,
     kafka::Kafka,
     members::Members,
     scenario::{Isolation, Outcome, Run},
@@ -14,6 +16,7 @@ use serde_json::json;
 
 pub const RUNS: &[Run] = &[
     Run::Shared("while_it_joins", while_it_joins),
+    Run::Shared("while_others_are_awaited", while_others_are_awaited),
     Run::Shared("without_partitions", |kafka| without_partitions(kafka, "classic")),
     Run::Shared("without_partitions_kip_848", |kafka| {
         without_partitions(kafka, "consumer")
@@ -44,6 +47,54 @@ fn while_it_joins(kafka: &Kafka) -> Outcome {
     members.leave_all()?;
     stage.all_is_committed()?;
     stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+fn while_others_are_awaited(kafka: &Kafka) -> Outcome {
+    let mut stage = Stage::new(kafka, "awaited", 6)?;
+    // Committed at the stop alone: what is digested is not committed when the rebalance begins.
+    let route = stage
+        .route(Isolation::Process)
+        .commit_every_ms(3_600_000)
+        .with("membership", json!("dynamic"));
+    // librdkafka says in words where it stands in a rebalance.
+    let settings = stage
+        .settings(route)
+        .with("librdkafka", json!({"debug": "cgrp"}))
+        .with("log", json!({"format": "json", "level": "debug"}));
+    let mut members = Members::new("awaited", 3, &settings)?;
+    members.join(0)?;
+    members.join(1)?;
+    members.await_shared_out(6, SOON)?;
+    stage.produce(0..600)?;
+    stage.await_all()?;
+
+    // The rebalance waits for one that does not come; the other has joined again, and is told to stop.
+    signal(&members, 0, Signal::STOP)?;
+    let from = members.member(1).log().len();
+    members.join(2)?;
+    let other = members.member(1).daemon().ok_or("it was started")?;
+    other.wait_for_from(from, "it to wait for the others", SOON, |line| {
+        line.says("[thrd:main]") && line.raw.contains("-> wait-join")
+    })?;
+    let from = members.member(1).log().len();
+    members.leave(1)?;
+    let other = members.member(1).daemon().ok_or("it was started")?;
+    other.wait_for_from(from, "it to begin to stop", SOON, |line| line.says("stopping"))?;
+    signal(&members, 0, Signal::CONT)?;
+    members.await_away(1)?;
+    members.await_shared_out(6, SOON)?;
+    stage.produce(600..1200)?;
+    stage.await_all()?;
+    members.leave_all()?;
+    stage.all_is_committed()?;
+    stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+fn signal(members: &Members, index: usize, signal: Signal) -> Outcome {
+    let daemon = members.member(index).daemon().ok_or("it was started")?;
+    daemon.signal(signal)?;
     Ok(())
 }
 
