@@ -13,6 +13,7 @@ use std::{
 
 pub use log::{Line, Log};
 pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 pub use settings::{Route, Settings};
 
 use crate::{
@@ -55,6 +56,9 @@ pub enum DaemonError {
     /// It ended otherwise than it should.
     #[error("the daemon ended with {0:?}\n--- its log ends:\n{1}")]
     Ended(Exit, String),
+    /// The route has no plugin process.
+    #[error("route {0} has no plugin process: its digests run in the daemon")]
+    NoPlugin(String),
     /// Nobody said which program to test.
     #[error(
         "no program to test: the test binary calls `scenario::main` with CARGO_BIN_EXE_devourd-under-test"
@@ -226,6 +230,29 @@ impl Daemon {
     pub fn kill(mut self) -> Result<Log, DaemonError> {
         self.process.kill()?;
         Ok(self.log.clone())
+    }
+
+    /// SIGKILL to the plugin's process of `route`; returns once another is up.
+    pub fn kill_plugin(&self, route: &str) -> Result<(), DaemonError> {
+        let is_up = |line: &Line| line.says("plugin up") && line.text("route") == Some(route);
+        let pid = self.wait_for("the plugin", SOON, is_up).and_then(|_| {
+            let last = self.log.all(is_up).last().and_then(|line| line.number("pid"));
+            last.ok_or(DaemonError::NoPlugin(route.to_owned()))
+        })?;
+        let from = self.log.len();
+        let killed = Pid::from_raw(pid as i32).map_or(Ok(()), |pid| kill_process(pid, Signal::KILL));
+        match killed {
+            // It may have ended by itself meanwhile; another comes all the same.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => {
+                return Err(DaemonError::File {
+                    path: format!("/proc/{pid}").into(),
+                    source: errno.into(),
+                });
+            }
+        }
+        self.wait_for_from(from, "the plugin's successor", SOON, is_up)?;
+        Ok(())
     }
 
     /// Its children: plugin processes and their like.

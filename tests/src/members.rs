@@ -211,10 +211,7 @@ impl Member {
     /// The partitions that its present daemon has, as it said itself.
     pub fn owns(&self) -> BTreeSet<Partition> {
         let mut owned = BTreeSet::new();
-        for line in self
-            .log()
-            .all(|line| line.says("partitions assigned") || is_revoke(line))
-        {
+        for line in self.log().all(is_rebalance) {
             let named = named(&line).unwrap_or_default();
             if is_revoke(&line) {
                 owned.retain(|one| !named.contains(one));
@@ -224,6 +221,11 @@ impl Member {
         }
         owned
     }
+}
+
+/// A daemon gives partitions up or gets some.
+pub fn is_rebalance(line: &Line) -> bool {
+    is_revoke(line) || line.says("partitions assigned")
 }
 
 /// A daemon gives partitions up.

@@ -1,7 +1,10 @@
 //! What most scenarios begin with: a topic and a group of their own, a home for the daemon, a ledger, and what the judge
 //! expects in it.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Failed;
 
@@ -102,6 +105,27 @@ impl<'k> Stage<'k> {
     pub fn take_load(&mut self, load: Load) -> Result<(), Failed> {
         self.expected.extend(load.stop()?);
         Ok(())
+    }
+
+    /// For a route that begins at the end of its only partition, whose log ends at offset `end`: sends messages one by
+    /// one until the first of them is digested, and returns its offset. (Where the end is, the client asks the broker at
+    /// some moment after it was assigned the partition, and nobody hears of the answer.)
+    pub fn first_from_the_end(&mut self, end: u64) -> Result<i64, Failed> {
+        let mut next = end;
+        let before = self.ledger.lines()?.records.len();
+        let begin = Instant::now();
+        while self.ledger.lines()?.records.len() == before {
+            if begin.elapsed() > scale::patience(DIGESTING) {
+                return Err(format!("nothing of the messages from {end} to {next} was digested").into());
+            }
+            self.produce(next..next + 1)?;
+            next += 1;
+        }
+        let first = &self.ledger.lines()?.records[before];
+        if first.offset < end as i64 {
+            return Err(format!("the route began with {first}, before the end of the log, {end}").into());
+        }
+        Ok(first.offset)
     }
 
     /// The ledger route.

@@ -42,7 +42,12 @@ impl Load {
         });
         let thread = std::thread::spawn({
             let (shared, topic) = (Arc::clone(&shared), topic.to_owned());
-            move || shared.run(&producer, &topic, per_second)
+            move || {
+                // Said at once too: who waits for its messages would wait in vain.
+                shared
+                    .run(&producer, &topic, per_second)
+                    .inspect_err(|error| eprintln!("the load on {topic} ended: {error}"))
+            }
         });
         Self {
             shared,

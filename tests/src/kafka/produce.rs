@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -177,12 +177,24 @@ impl Producer {
                 });
             message = message.headers(headers);
         }
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match self.producer.send(message) {
                 Ok(()) => return Ok(()),
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
                     self.producer.flush(Duration::from_secs(60)).map_err(error)?;
+                }
+                // New since the client looked last: it looks again.
+                Err((ClientError::MessageProduction(RDKafkaErrorCode::UnknownPartition), back))
+                    if Instant::now() < deadline =>
+                {
+                    message = back;
+                    let looked = self
+                        .producer
+                        .client()
+                        .fetch_metadata(Some(topic), Duration::from_secs(10));
+                    looked.map_err(error)?;
                 }
                 Err((source, _)) => return Err(error(source)),
             }

@@ -6,7 +6,7 @@ use devour::prelude::*;
 
 use crate::{
     fault::Fault,
-    record::{Outcome, Record, Writer, monotonic_ns},
+    record::{Outcome, Record, Writer, monotonic_ns, number},
 };
 
 /// The ledger of one instance.
@@ -71,11 +71,4 @@ impl Book {
     pub fn file(&self) -> &Path {
         &self.file
     }
-}
-
-/// The number in `{"n":7,...}`, which the scenarios' producer writes first.
-fn number(payload: &[u8]) -> Option<u64> {
-    let digits = payload.strip_prefix(br#"{"n":"#)?;
-    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&digits[..length]).ok()?.parse().ok()
 }

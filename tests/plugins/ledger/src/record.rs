@@ -166,3 +166,10 @@ pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
+
+/// The number in `{"n":7,...}`, which the scenarios' producer writes first.
+pub fn number(payload: &[u8]) -> Option<u64> {
+    let digits = payload.strip_prefix(br#"{"n":"#)?;
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&digits[..length]).ok()?.parse().ok()
+}
