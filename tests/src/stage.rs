@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 
 use crate::{
     daemon::{Home, Route, Settings},
-    judge::{Expected, Verdict, judge},
+    judge::{Expected, Order, Verdict, judge},
     kafka::{Admin, Kafka, Load, unique},
     ledger::Ledger,
     scale,
@@ -56,6 +56,13 @@ impl<'k> Stage<'k> {
         Self::without_topic(kafka, name, topic, partitions)
     }
 
+    /// A stage of a route that keeps this order, whatever the run's variant.
+    pub fn in_order_of(order: Order, kafka: &'k Kafka, name: &str, partitions: i32) -> Result<Self, Failed> {
+        let mut stage = Self::new(kafka, name, partitions)?;
+        stage.expected = Expected::in_order_of(order);
+        Ok(stage)
+    }
+
     /// A stage whose topic comes later.
     pub fn without_topic(
         kafka: &'k Kafka,
@@ -86,6 +93,18 @@ impl<'k> Stage<'k> {
                 .producer()?
                 .numbered(&self.topic, self.partitions, numbers, 100)?,
         );
+        Ok(())
+    }
+
+    /// Produces the messages of these numbers with the key that `key` says for each, 100 bytes each.
+    pub fn produce_by(
+        &mut self,
+        numbers: Range<u64>,
+        key: impl Fn(u64) -> Option<u64>,
+    ) -> Result<(), Failed> {
+        let producer = self.kafka.producer()?;
+        self.expected
+            .extend(producer.numbered_by(&self.topic, self.partitions, numbers, 100, key)?);
         Ok(())
     }
 

@@ -56,6 +56,7 @@ scenarios! {
     usage,
     json_values,
     kill_midway,
+    lanes,
     large_message,
     little_metadata,
     leave_midway,

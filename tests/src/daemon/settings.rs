@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Home, plugin_dir};
-use crate::{kafka::Tls, scenario::Isolation, variant};
+use crate::{judge::Order, kafka::Tls, scenario::Isolation, variant};
 
 /// The settings of one daemon.
 #[derive(Clone, Debug)]
@@ -118,6 +118,17 @@ impl Route {
     /// A ledger's faults: see crate `devour-test-ledger`, module `fault`.
     pub fn faults(self, faults: Value) -> Self {
         self.with("settings", json!({"faults": faults}))
+    }
+
+    /// So many lanes, and what keeps its order.
+    pub fn lanes(self, order: Order, lanes: u32) -> Self {
+        self.with("concurrency", json!({"order": order.name(), "lanes": lanes}))
+    }
+
+    /// Waits of milliseconds where a person would have seconds: between attempts, and between restarts of the plugin.
+    pub fn quick_again(self) -> Self {
+        self.with("on_error", json!({"backoff": {"initial": "2ms", "max": "8ms"}}))
+            .with("restart", json!({"initial": "10ms", "max": "100ms"}))
     }
 
     /// How often the group's offsets are committed.

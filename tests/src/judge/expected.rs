@@ -105,6 +105,15 @@ impl Expected {
 // === impl Order ===
 
 impl Order {
+    /// As the setting has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Partition => "partition",
+            Self::Key => "key",
+            Self::None => "none",
+        }
+    }
+
     /// What has to keep its order with this message: `None` is nothing, else messages with the same answer.
     pub(super) fn line_of<'m>(self, message: &'m Produced) -> Option<Option<&'m [u8]>> {
         match self {

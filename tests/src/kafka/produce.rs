@@ -136,11 +136,24 @@ impl Producer {
         numbers: Range<u64>,
         size: usize,
     ) -> Result<Expected, ProduceError> {
+        let key = |n| Some(n % (partitions as u64 * KEYS));
+        self.numbered_by(topic, partitions, numbers, size, key)
+    }
+
+    /// As [`Producer::numbered`], with the key that `key` says for each number; `None` is Kafka's null key.
+    pub fn numbered_by(
+        &self,
+        topic: &str,
+        partitions: i32,
+        numbers: Range<u64>,
+        size: usize,
+        key: impl Fn(u64) -> Option<u64>,
+    ) -> Result<Expected, ProduceError> {
         for n in numbers {
             let partition = (n % partitions as u64) as i32;
             let record = Record {
                 n,
-                key: Some(numbered_key(n, partitions)),
+                key: key(n).map(|key| key.to_string().into_bytes()),
                 payload: Some(numbered_payload(n, size)),
                 ..Record::default()
             };
