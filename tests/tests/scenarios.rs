@@ -52,6 +52,7 @@ scenarios! {
     fixture_tls,
     inspect,
     settings_precedence,
+    sigkill_out_of_order,
     unsafe_places,
     usage,
     json_values,

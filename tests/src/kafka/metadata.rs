@@ -1,6 +1,6 @@
 //! What a partition holds and what a group has beside its offsets, read and written by hand.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -41,18 +41,32 @@ impl Admin {
         topic: &str,
         partition: i32,
     ) -> Result<Option<(i64, String)>, AdminError> {
-        let what = format!("committed offset of {topic}/{partition} in group {group}");
+        let mut found = self.all_committed_with_metadata(group, topic, partition..partition + 1)?;
+        Ok(found.remove(&partition))
+    }
+
+    /// The group's committed offset, and the text beside it, of every one of these partitions that has one.
+    pub fn all_committed_with_metadata(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: Range<i32>,
+    ) -> Result<BTreeMap<i32, (i64, String)>, AdminError> {
+        let what = format!("committed offsets of {topic} {partitions:?} in group {group}");
         let mut asked = TopicPartitionList::new();
-        asked.add_partition(topic, partition);
+        for partition in partitions {
+            asked.add_partition(topic, partition);
+        }
         let answer = self
             .member(group)
             .and_then(|member| member.committed_offsets(asked, TIMEOUT))
             .map_err(error_in(&what))?;
-        let found = answer.elements().into_iter().next();
-        Ok(found.and_then(|entry| match entry.offset() {
-            Offset::Offset(offset) => Some((offset, entry.metadata().to_owned())),
+        let entries = answer.elements();
+        let committed = entries.iter().filter_map(|entry| match entry.offset() {
+            Offset::Offset(offset) => Some((entry.partition(), (offset, entry.metadata().to_owned()))),
             _ => None,
-        }))
+        });
+        Ok(committed.collect())
     }
 
     /// The offsets of the messages that a consumer gets of a partition now.
