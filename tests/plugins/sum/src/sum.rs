@@ -1,16 +1,20 @@
-//! Adding up the lengths of messages, at the least cost that a plugin can have; and the same with headers.
+//! Adding up the lengths of messages, at the least cost that a plugin can have; and the same with headers. All instances
+//! of a process count together, so that lanes are measured as one; each tells the others now and then only.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use devour::prelude::*;
 
-use crate::moment::{self, Measured, Meter};
+use crate::seen::{Count, Seen, Span};
 
 /// What [`Sum`] and [`SumHeaders`] measure.
 #[derive(Clone, Debug, Deserialize, JsonSchema, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SumSettings {
-    /// Messages before the measured ones.
+    /// Messages before the measured ones, in all instances of the process.
     pub warm_up: u64,
     /// Messages to measure.
     pub measured: u64,
@@ -18,6 +22,9 @@ pub struct SumSettings {
     pub report: PathBuf,
     /// The parent process is the daemon, and its CPU time counts too.
     pub beside_daemon: bool,
+    /// Messages that an instance counts for itself before it tells the others; many, so that telling costs nothing.
+    #[serde(default = "step")]
+    pub step: u64,
 }
 
 /// Adds up the lengths of the values.
@@ -26,22 +33,19 @@ pub struct Sum(Tally);
 
 /// Adds up the lengths of the values, and those of all headers' values.
 #[derive(Debug)]
-pub struct SumHeaders {
-    tally: Tally,
-    header_bytes: u64,
-    /// How many of them came before the measured messages.
-    before: u64,
-}
+pub struct SumHeaders(Tally);
 
-/// What was seen so far.
+/// What an instance has seen since it last told the others.
 #[derive(Debug)]
 struct Tally {
-    bytes: u64,
-    messages: u64,
-    /// The number of messages at which there is something to write down.
-    next: u64,
-    meter: Meter,
+    since: Count,
     settings: SumSettings,
+}
+
+static SEEN: Mutex<Seen> = Mutex::new(Seen::new());
+
+fn step() -> u64 {
+    1024
 }
 
 // === impl Sum ===
@@ -55,12 +59,7 @@ impl Consumer for Sum {
     }
 
     fn digest(&mut self, _: i64, Raw(value): Raw<'_>) -> Result<(), DigestError> {
-        if self.0.add(value)
-            && let Some(measured) = self.0.mark()?
-        {
-            self.0.report(&measured)?;
-        }
-        Ok(())
+        self.0.add(value)
     }
 }
 
@@ -73,27 +72,14 @@ impl Consumer for SumHeaders {
     type Message<'m> = Object<'m>;
 
     fn construct(settings: SumSettings, _: ConsumerContext) -> Result<Self, DigestError> {
-        Ok(Self {
-            tally: Tally::new(settings),
-            header_bytes: 0,
-            before: 0,
-        })
+        Ok(Self(Tally::new(settings)))
     }
 
     fn digest(&mut self, _: i64, message: Object<'_>) -> Result<(), DigestError> {
         for header in message.headers() {
-            self.header_bytes += header.value.map_or(0, <[u8]>::len) as u64;
+            self.0.since.header_bytes += header.value.map_or(0, <[u8]>::len) as u64;
         }
-        if self.tally.add(message.payload()) {
-            match self.tally.mark()? {
-                None => self.before = self.header_bytes,
-                Some(measured) => self.tally.report(&Measured {
-                    header_bytes: self.header_bytes - self.before,
-                    ..measured
-                })?,
-            }
-        }
-        Ok(())
+        self.0.add(message.payload())
     }
 }
 
@@ -103,36 +89,31 @@ export_consumer!(SumHeaders);
 
 impl Tally {
     fn new(settings: SumSettings) -> Self {
-        let daemon = settings.beside_daemon.then(moment::parent);
         Self {
-            bytes: 0,
-            messages: 0,
-            next: settings.warm_up,
-            meter: Meter::new(daemon),
+            since: Count::default(),
             settings,
         }
     }
 
-    /// Adds a value; true if there is something to write down.
     #[inline]
-    fn add(&mut self, value: Option<&[u8]>) -> bool {
-        self.bytes += value.map_or(0, <[u8]>::len) as u64;
-        self.messages += 1;
-        self.messages == self.next
+    fn add(&mut self, value: Option<&[u8]>) -> Result<(), DigestError> {
+        self.since.bytes += value.map_or(0, <[u8]>::len) as u64;
+        self.since.messages += 1;
+        if self.since.messages >= self.settings.step {
+            return self.tell();
+        }
+        Ok(())
     }
 
-    /// The measured messages begin, or are over.
     #[cold]
-    fn mark(&mut self) -> Result<Option<Measured>, DigestError> {
-        let measured = self.meter.mark(self.messages, self.bytes).or_reject()?;
-        self.next = match measured {
-            None => self.settings.warm_up + self.settings.measured,
-            Some(_) => u64::MAX,
+    fn tell(&mut self) -> Result<(), DigestError> {
+        let span = Span {
+            warm_up: self.settings.warm_up,
+            measured: self.settings.measured,
+            report: &self.settings.report,
+            beside_daemon: self.settings.beside_daemon,
         };
-        Ok(measured)
-    }
-
-    fn report(&self, measured: &Measured) -> Result<(), DigestError> {
-        measured.write(&self.settings.report).or_reject()
+        let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.add(std::mem::take(&mut self.since), span).or_reject()
     }
 }

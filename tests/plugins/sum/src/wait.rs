@@ -10,7 +10,7 @@ use std::{
 
 use devour::{prelude::*, tokio::time::sleep};
 
-use crate::moment::{self, Meter};
+use crate::seen::{Count, Seen, Span};
 
 /// What [`Wait`] and [`WaitAsync`] do and measure.
 #[derive(Clone, Debug, Deserialize, JsonSchema, serde::Serialize)]
@@ -36,18 +36,8 @@ pub struct Wait(WaitSettings);
 #[derive(Debug)]
 pub struct WaitAsync(WaitSettings);
 
-/// What all instances of this process have seen; what is waited for is counted when it was.
-static SEEN: Mutex<Seen> = Mutex::new(Seen {
-    messages: 0,
-    bytes: 0,
-    meter: None,
-});
-
-struct Seen {
-    messages: u64,
-    bytes: u64,
-    meter: Option<Meter>,
-}
+/// What is waited for is counted when it was.
+static SEEN: Mutex<Seen> = Mutex::new(Seen::new());
 
 // === impl Wait ===
 
@@ -62,7 +52,7 @@ impl Consumer for Wait {
     fn digest(&mut self, _: i64, Raw(value): Raw<'_>) -> Result<(), DigestError> {
         // Not a wait for a state: the time that a digest takes is what this plugin is for.
         thread::sleep(Duration::from_micros(self.0.wait_us));
-        Seen::add(value, &self.0)
+        count(value, &self.0)
     }
 }
 
@@ -82,34 +72,25 @@ impl AsyncConsumer for WaitAsync {
         if self.0.wait_us > 0 {
             sleep(Duration::from_micros(self.0.wait_us)).await;
         }
-        Seen::add(value, &self.0)
+        count(value, &self.0)
     }
 }
 
 export_async_consumer!(WaitAsync);
 
-// === impl Seen ===
-
-impl Seen {
-    /// Counts a message.
-    fn add(value: Option<&[u8]>, settings: &WaitSettings) -> Result<(), DigestError> {
-        let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.messages += 1;
-        seen.bytes += value.map_or(0, <[u8]>::len) as u64;
-        let measured = settings.warm_up + settings.measured;
-        if seen.messages == settings.warm_up || seen.messages == measured {
-            seen.mark(settings)?;
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn mark(&mut self, settings: &WaitSettings) -> Result<(), DigestError> {
-        let daemon = || settings.beside_daemon.then(moment::parent);
-        let meter = self.meter.get_or_insert_with(|| Meter::new(daemon()));
-        if let Some(measured) = meter.mark(self.messages, self.bytes).or_reject()? {
-            measured.write(&settings.report).or_reject()?;
-        }
-        Ok(())
-    }
+/// Counts a message.
+fn count(value: Option<&[u8]>, settings: &WaitSettings) -> Result<(), DigestError> {
+    let one = Count {
+        messages: 1,
+        bytes: value.map_or(0, <[u8]>::len) as u64,
+        header_bytes: 0,
+    };
+    let span = Span {
+        warm_up: settings.warm_up,
+        measured: settings.measured,
+        report: &settings.report,
+        beside_daemon: settings.beside_daemon,
+    };
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.add(one, span).or_reject()
 }

@@ -42,17 +42,19 @@ fn measured<C: Exported>(more: Value) -> Measured {
 }
 
 #[test]
-fn sums_are_measured_after_the_warm_up() {
-    let sum = measured::<Sum>(json!({}));
+fn sums_are_measured_over_all_instances_of_the_process() {
+    // The count is the process's, so this one test makes both: seven messages of each.
+    let sum = measured::<Sum>(json!({"step": 1}));
     assert_eq!((sum.messages, sum.bytes, sum.header_bytes), (3, 30, 0));
-    let with_headers = measured::<SumHeaders>(json!({}));
+    let later = json!({"step": 1, "warm_up": 8, "measured": 4});
+    let with_headers = measured::<SumHeaders>(later);
     assert_eq!(
         (
             with_headers.messages,
             with_headers.bytes,
             with_headers.header_bytes
         ),
-        (3, 30, 12)
+        (4, 40, 16)
     );
     let headers = |descriptor: devour::abi::Descriptor| descriptor.digests[0].reads_headers;
     assert!(!headers(Tester::<Sum>::descriptor(json!({})).unwrap()));
