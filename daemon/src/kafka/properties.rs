@@ -485,7 +485,8 @@ impl ClientProperties {
         })
     }
 
-    pub(super) fn client_config(&self) -> ClientConfig {
+    /// What a client of rdkafka is made with. It does not bind its sockets.
+    pub fn client_config(&self) -> ClientConfig {
         self.map
             .iter()
             .map(|(key, value)| (key.clone(), value.clone()))

@@ -45,7 +45,7 @@ struct Run {
 }
 
 /// Messages that wait in queues, for all partitions together; what they weigh, the stock bounds.
-const MAX_QUEUED: usize = 20_000;
+pub const MAX_QUEUED: usize = 20_000;
 /// Messages in one batch for the queues.
 const READ_AT_ONCE: usize = 1000;
 

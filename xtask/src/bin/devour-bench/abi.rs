@@ -14,9 +14,13 @@ use devourd::{
 };
 use serde_json::json;
 
-use crate::{Effort, Result, daemon::built, figure::Figure};
+use crate::{
+    Effort, Result,
+    daemon::built,
+    figure::{Bench, Figure},
+};
 
-pub(crate) const NAME: &str = "abi_batch_1000_ns";
+pub(crate) const BENCH: Bench = Bench::alone("abi_batch_1000_ns", "ns");
 
 const MESSAGES: usize = 1000;
 
@@ -71,12 +75,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Figure> {
         }
         values.push(begin.elapsed().as_nanos() as f64 / (calls * MESSAGES as u64) as f64);
     }
-    Ok(Figure {
-        bench: NAME,
-        unit: "ns",
-        against: None,
-        values,
-    })
+    Ok(Figure { bench: BENCH, values })
 }
 
 fn view(value: &[u8], offset: i64) -> MessageView<'_> {

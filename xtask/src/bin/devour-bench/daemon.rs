@@ -16,10 +16,7 @@ use devour_tests::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{
-    Result,
-    data::{Data, TOPIC},
-};
+use crate::{Result, data::Data};
 
 /// A directory with a settings file, and what comes to lie beside it.
 pub(crate) struct Bed {
@@ -33,9 +30,11 @@ pub(crate) struct Running<'a> {
 }
 
 /// What the one route of a settings file is.
-pub(crate) struct RouteSpec {
+pub(crate) struct RouteSpec<'a> {
+    pub topic: &'a str,
     pub symbol: &'static str,
     pub isolation: &'static str,
+    pub concurrency: Value,
     pub librdkafka: Value,
     /// The plugin's own settings; `report` is added.
     pub settings: Value,
@@ -56,7 +55,7 @@ pub(crate) fn built() -> Result<PathBuf> {
 
 impl Bed {
     /// A settings file for a new group that reads from the beginning.
-    pub(crate) fn make(data: &Data, route: RouteSpec) -> Result<Self> {
+    pub(crate) fn make(data: &Data, route: RouteSpec<'_>) -> Result<Self> {
         let dir = workspace::scratch_dir("bench")?;
         let mut plugin = route.settings;
         plugin["report"] = json!(dir.path().join("report"));
@@ -68,10 +67,11 @@ impl Bed {
                 ROUTE: {
                     "path": "libdevour_test_sum.so",
                     "symbol": route.symbol,
-                    "topic": TOPIC,
+                    "topic": route.topic,
                     "consumer_type": "balanced_consumer",
                     "config": { "consumer_group": unique("devour-bench") },
                     "isolation": route.isolation,
+                    "concurrency": route.concurrency,
                     "librdkafka": route.librdkafka,
                     "settings": plugin,
                 },

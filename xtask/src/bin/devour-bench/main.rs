@@ -1,5 +1,6 @@
 //! The benchmarks of devourd, as a program of release build: `cargo xtask bench` builds and runs it. Every figure is
-//! taken five times inside one run and compared inside that run; see `lane`, `abi` and `restart` for what is measured.
+//! taken five times inside one run and compared inside that run. See `abi`, `lane`, `waiting`, `latency` and `restart`
+//! for what is measured; what is asked of a figure stands there and in the table.
 
 use std::process::ExitCode;
 
@@ -10,10 +11,14 @@ mod bare;
 mod daemon;
 mod data;
 mod figure;
+mod ideal;
 mod lane;
+mod latency;
 mod restart;
+mod waiting;
+mod zipf;
 
-use figure::Figure;
+use figure::{Bench, Figure};
 
 /// An error in words, for the person at the terminal.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -74,43 +79,48 @@ fn main() -> ExitCode {
 }
 
 fn measure(cli: &Cli) -> Result<()> {
-    let known: Vec<&str> = lane::NAMES
+    let known: Vec<Bench> = [abi::BENCH]
         .into_iter()
-        .chain([abi::NAME, restart::NAME])
+        .chain(lane::benches())
+        .chain(waiting::benches())
+        .chain(latency::BENCHES)
+        .chain([restart::BENCH])
         .collect();
-    if let Some(name) = cli.names.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(format!("there is no benchmark `{name}`; there are {}", known.join(", ")).into());
+    let names: Vec<&str> = known.iter().map(|bench| bench.name).collect();
+    if let Some(name) = cli.names.iter().find(|name| !names.contains(&name.as_str())) {
+        return Err(format!("there is no benchmark `{name}`; there are {}", names.join(", ")).into());
     }
-    let wanted = |name: &str| cli.names.is_empty() || cli.names.iter().any(|asked| asked == name);
+    let wanted = |bench: Bench| cli.names.is_empty() || cli.names.iter().any(|asked| asked == bench.name);
     let effort = Effort {
         runs: cli.runs,
         seconds: if cli.quick { 2.0 } else { 10.5 },
     };
     let show = |figure: Figure| {
-        if cli.json {
-            println!("{}", figure.json())
-        } else {
-            println!("{}", figure.row())
+        if wanted(figure.bench) {
+            let line = if cli.json { figure.json() } else { figure.row() };
+            println!("{line}");
         }
     };
     if !cli.json {
         println!("{}", figure::HEAD);
     }
-    if wanted(abi::NAME) {
+    if wanted(abi::BENCH) {
         show(abi::measure(effort)?);
     }
-    if lane::NAMES.into_iter().any(wanted) || wanted(restart::NAME) {
-        let data = data::Data::open()?;
-        if lane::NAMES.into_iter().any(wanted) {
-            let figures = lane::measure(&data, effort, &wanted)?;
-            figures
-                .into_iter()
-                .filter(|figure| wanted(figure.bench))
-                .for_each(show);
-        }
-        if wanted(restart::NAME) {
-            show(restart::measure(&data, effort)?);
-        }
+    if known
+        .iter()
+        .all(|bench| bench.name == abi::BENCH.name || !wanted(*bench))
+    {
+        return Ok(());
+    }
+    let data = data::Data::open()?;
+    lane::measure(&data, effort, &wanted, &show)?;
+    waiting::measure(&data, effort, &wanted, &show)?;
+    if latency::BENCHES.into_iter().any(wanted) {
+        latency::measure(&data, effort)?.into_iter().for_each(show);
+    }
+    if wanted(restart::BENCH) {
+        show(restart::measure(&data, effort)?);
     }
     Ok(())
 }

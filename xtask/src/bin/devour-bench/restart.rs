@@ -11,11 +11,11 @@ use serde_json::json;
 use crate::{
     Effort, Result,
     daemon::{Bed, RouteSpec},
-    data::Data,
-    figure::Figure,
+    data::{Data, HUNDRED},
+    figure::{Bench, Figure},
 };
 
-pub(crate) const NAME: &str = "plugin_restart_ms";
+pub(crate) const BENCH: Bench = Bench::alone("plugin_restart_ms", "ms");
 
 const BALLAST: u64 = 500 << 20;
 /// Messages that are enough for the ballast.
@@ -24,31 +24,29 @@ const GROWS_WITHIN: Duration = Duration::from_secs(60);
 const RESTARTS_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure(data: &Data, effort: Effort) -> Result<Figure> {
-    data.load(MESSAGES)?;
+    data.load(&HUNDRED, MESSAGES)?;
     let mut values = Vec::new();
     for run in 1..=effort.runs {
         let (ms, held) = restart(data)?;
         eprintln!(
-            "bench: {NAME} {run} of {}: {ms:.2} ms, daemon at {} MiB",
+            "bench: {} {run} of {}: {ms:.2} ms, daemon at {} MiB",
+            BENCH.name,
             effort.runs,
             held >> 20
         );
         values.push(ms);
     }
-    Ok(Figure {
-        bench: NAME,
-        unit: "ms",
-        against: None,
-        values,
-    })
+    Ok(Figure { bench: BENCH, values })
 }
 
 fn restart(data: &Data) -> Result<(f64, u64)> {
     let bed = Bed::make(
         data,
         RouteSpec {
+            topic: HUNDRED.name,
             symbol: "Slow",
             isolation: "process",
+            concurrency: json!({}),
             librdkafka: json!({ "queued.min.messages": 10_000_000, "queued.max.messages.kbytes": 160 << 10 }),
             settings: json!({ "digest_us": 500 }),
         },
