@@ -484,7 +484,10 @@ impl HostedCall for Hosted<'_> {
                 let (view, kept) = self.call.view.as_ref().zip(kept.get(at)).ok_or_else(gone)?;
                 let (fields, length) = views::at_place(view, kept.0).ok_or_else(gone)?;
                 let start = kept.0 as usize * 8;
-                (fields.slot, taken::Lies::Memory(Arc::clone(view), start..start + length))
+                (
+                    fields.slot,
+                    taken::Lies::Memory(Arc::clone(view), start..start + length),
+                )
             }
             Source::Parked(records) => {
                 let entry = self.call.entries().get(at).ok_or_else(gone)?;
