@@ -193,14 +193,18 @@ impl Context {
                         tracing::warn!(target: "librdkafka", route = %self.route, code = %event.code, "{}", event.text)
                     }
                 }
-                let mut state = self.state();
-                if state.events.len() == EVENTS {
-                    state.events.pop_front();
-                }
-                state.events.push_back(event);
-                self.call_attention();
+                self.keep(event);
             }
         }
+    }
+
+    fn keep(&self, event: ClientEvent) {
+        let mut state = self.state();
+        if state.events.len() == EVENTS {
+            state.events.pop_front();
+        }
+        state.events.push_back(event);
+        self.call_attention();
     }
 
     fn tell(&self, line: Option<Line>) {
@@ -218,6 +222,15 @@ impl Context {
             self.tell(line);
             tracing::debug!(target: "librdkafka", route = %self.route, facility, "{text}");
             return;
+        }
+        if let Some(topic) = made_again(facility, text) {
+            self.keep(ClientEvent {
+                class: ErrorClass::Tell,
+                code: ErrorCode::UNKNOWN_TOPIC_ID,
+                text: text.to_owned(),
+                topic: Some(topic.into()),
+                partition: None,
+            });
         }
         // A fatal error comes as an error too, with its code. That a producer has no use for a consumer's property is no
         // news: both get the same settings.
@@ -257,6 +270,16 @@ impl Context {
             }
         }
     }
+}
+
+/// The topic that a line of librdkafka's says to have another id than before. It goes on fetching where it was (a FIXME of
+/// its own, `rd_kafka_topic_metadata_update`) and tells of it nowhere else; the line comes before the first message of
+/// the new topic, in the same queue.
+fn made_again<'t>(facility: &str, text: &'t str) -> Option<&'t str> {
+    const UNKNOWN: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+    let (_, rest) = text.split_once("Topic ").filter(|_| facility == "METADATA")?;
+    let (topic, ids) = rest.split_once(" changed id from ")?;
+    (!ids.starts_with(UNKNOWN)).then_some(topic)
 }
 
 /// Runs `serve`, during which librdkafka may call the rebalance callback: it reaches `handler`.
@@ -513,4 +536,21 @@ unsafe extern "C" fn rebalance(
     // Without an answer the client would wait for ever, so it gives up everything.
     // SAFETY: a live client inside its own callback; null means "no partition".
     unsafe { sys::rd_kafka_assign(rk, std::ptr::null()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made_again;
+
+    #[test]
+    fn a_topic_with_another_id_was_made_again_and_a_first_id_is_none() {
+        let line =
+            |from: &str| format!("[thrd:main]: Topic a.b changed id from {from} to Zk3cJ0SuS1mNWZ5hCkHf7A");
+        assert_eq!(
+            made_again("METADATA", &line("hQ3cJ0SuS1mNWZ5hCkHf7A")),
+            Some("a.b")
+        );
+        assert_eq!(made_again("METADATA", &line("AAAAAAAAAAAAAAAAAAAAAA")), None);
+        assert_eq!(made_again("FETCH", &line("hQ3cJ0SuS1mNWZ5hCkHf7A")), None);
+    }
 }

@@ -128,6 +128,8 @@ impl ErrorCode {
     pub const INVALID_RECORD: Self = Self(87);
     pub const FENCED_MEMBER_EPOCH: Self = Self(110);
     pub const UNRELEASED_INSTANCE_ID: Self = Self(111);
+    /// A topic is another one than before: it was deleted and made again.
+    pub const UNKNOWN_TOPIC_ID: Self = Self(100);
     pub const STALE_MEMBER_EPOCH: Self = Self(113);
 
     /// Any number, as librdkafka or a broker gave it.

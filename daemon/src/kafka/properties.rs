@@ -65,6 +65,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     // The client's telemetry would be waited for at its end.
     ("enable.metrics.push", "false"),
     ("log.queue", "true"),
+    // The only way to learn that a topic was made again: see `made_again` in `callbacks`. A few lines for each refresh.
+    ("debug", "topic"),
 ];
 
 /// What the daemon must own, and why: key, reason.
@@ -197,6 +199,7 @@ pub fn producer_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<Pr
         "auto.offset.reset",
         "allow.auto.create.topics",
         "statistics.interval.ms",
+        "debug",
     ] {
         properties.map.remove(key);
     }
@@ -405,6 +408,9 @@ fn pass_through(
                 properties.map.remove(*alias);
             }
             properties.set(&origin, key, value);
+            if key == "debug" {
+                properties.set(&origin, key, format!("topic,{value}").trim_end_matches(','));
+            }
         }
     }
 }

@@ -166,6 +166,23 @@ impl Engine {
         partition.tracker = super::offsets::Tracker::new(Some(offset));
     }
 
+    /// A topic was deleted and made again under the client, which would go on where the old one was: its partitions are
+    /// sought from their beginning, and what was read of them until then goes nowhere.
+    pub(super) fn made_again(&mut self, topic: &str) {
+        tracing::warn!(route = %self.config.route, topic, "the topic was deleted and made again: it is read from its beginning");
+        let of_topic = self
+            .partitions
+            .assigned()
+            .filter(|(_, partition)| *partition.topic == *topic);
+        let slots: Vec<Slot> = of_topic.map(|(slot, _)| slot).collect();
+        self.seeks.extend(slots.into_iter().map(|slot| (slot, 0)));
+    }
+
+    /// The partition is to be read from elsewhere.
+    pub(super) fn is_sought(&self, slot: Slot) -> bool {
+        self.seeks.iter().any(|(sought, _)| *sought == slot)
+    }
+
     /// Seeks where a new instance asked for it.
     pub(super) fn seek(&mut self, client: &Consumer) {
         for (slot, offset) in std::mem::take(&mut self.seeks) {

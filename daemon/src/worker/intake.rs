@@ -137,7 +137,7 @@ impl Engine {
             Some(run) if run.handle == handle && run.partition == number => run.slot,
             _ => {
                 let slot = self.partitions.find(&client.topic_name(message), number);
-                let slot = slot.filter(|slot| !self.partitions.get(*slot).going);
+                let slot = slot.filter(|slot| !self.partitions.get(*slot).going && !self.is_sought(*slot));
                 *run = Some(Run {
                     handle,
                     partition: number,

@@ -14,7 +14,7 @@ use super::{
     engine::{Engine, Plugin},
 };
 use crate::{
-    kafka::{Batch, ClientError, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
+    kafka::{Batch, ClientError, ClientEvent, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
     lane::{self, DownCause},
     os::{Interest, Poller},
     settings::ConsumerType,
@@ -207,6 +207,10 @@ impl Loop {
             .client
             .batch(size, Duration::ZERO, &mut self.engine, &mut batch)
             .map_err(|e| self.failed(&e))?;
+        let made_again = |event: &&ClientEvent| event.code == ErrorCode::UNKNOWN_TOPIC_ID;
+        for event in info.events.iter().filter(made_again) {
+            self.engine.made_again(event.topic.as_deref().unwrap_or_default());
+        }
         self.engine.hold_back_what_came(&self.client);
         self.last_read = now;
         self.unread = !info.drained;
