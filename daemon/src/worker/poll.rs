@@ -125,6 +125,10 @@ impl Loop {
             }
             let mut busy = self.engine.pump();
             let now = Instant::now();
+            if busy {
+                // It was at work until now, also where the digest took longer than an idle limit.
+                self.last_message = now;
+            }
             self.engine.seek(&self.client);
             self.engine.serve_commits(&self.client, now);
             self.discover(now);

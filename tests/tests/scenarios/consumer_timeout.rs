@@ -41,6 +41,7 @@ fn run(kafka: &Kafka, isolation: Isolation) -> Outcome {
         finished.took,
         finished.printed()
     );
+    assert!(!finished.printed().contains("ERROR"), "{}", finished.printed());
     // It does not come back: a static member, too, leaves.
     wait::until("its member to leave", Duration::from_secs(10), || {
         let view = stage.admin.group(&stage.group).ok()?;
