@@ -91,8 +91,8 @@ impl Consumer {
     /// broker reads a LeaveGroup behind it when the group has rebalanced, and by then nobody is there. In either case
     /// the others would wait for it until its session ends.
     fn say_goodbye(&self, end: Instant, handler: &mut dyn Rebalance) {
-        // Where it fails there is nothing to leave.
-        if self.fatal_error().is_none() && self.unsubscribe().is_ok() {
+        // Once: librdkafka takes a second time for a bug of its own. Where it fails there is nothing to leave.
+        if self.fatal_error().is_none() && (self.leaves.get() || self.unsubscribe().is_ok()) {
             let end = end.checked_sub(CLOSE).unwrap_or(end);
             self.serve_until(end, handler, |client| {
                 !client.is_member() || client.handle.context().coordinator_down()
