@@ -145,9 +145,12 @@ impl Admin {
     /// Low and high watermark of a partition: the first offset it holds and the next it will give.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
         let what = format!("watermarks of {topic}/{partition}");
-        self.questions
-            .fetch_watermarks(topic, partition, TIMEOUT)
-            .map_err(error_in(&what))
+        // A leader that has just changed answers that it is none.
+        Ok(wait::until_told(&what, SETTLE, || {
+            self.questions
+                .fetch_watermarks(topic, partition, TIMEOUT)
+                .map_err(|error| error.to_string())
+        })?)
     }
 
     /// The group's committed offset of every partition below `partitions` that has one.
