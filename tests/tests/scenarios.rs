@@ -23,6 +23,7 @@ macro_rules! scenarios {
 
 scenarios! {
     aborted_transactions,
+    async_digests,
     broker_restart,
     churn,
     compaction_gaps,

@@ -8,7 +8,7 @@ use devour_tests::{
     command,
     daemon::SOON,
     judge::Place,
-    kafka::{Kafka, Kept, Record, unique},
+    kafka::{numbered_key, Kafka, Kept, Record, unique},
     scenario::{Isolation, Outcome, Run},
     stage::{ROUTE, Stage},
     wait,
@@ -154,7 +154,10 @@ fn lists(stage: &Stage<'_>, dead: &str, first: &[Kept]) -> Outcome {
         assert_eq!(letter["error"], json!("reject on order"));
     }
     let keys: BTreeSet<Option<&str>> = listed.iter().map(|letter| letter["key"].as_str()).collect();
-    let mut expected: BTreeSet<Option<String>> = MENDED.iter().map(|n| Some(n.to_string())).collect();
+    let mut expected: BTreeSet<Option<String>> = MENDED
+        .iter()
+        .map(|n| Some(String::from_utf8_lossy(&numbered_key(*n, PARTITIONS)).into_owned()))
+        .collect();
     expected.extend([None, Some(r"\xff\xfe".to_owned())]);
     assert_eq!(keys, expected.iter().map(Option::as_deref).collect());
     let text = dead_letter(stage, &["list", ROUTE, "--limit", "2"])?;
