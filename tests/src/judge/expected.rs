@@ -115,7 +115,7 @@ impl Order {
     }
 
     /// What has to keep its order with this message: `None` is nothing, else messages with the same answer.
-    pub(super) fn line_of<'m>(self, message: &'m Produced) -> Option<Option<&'m [u8]>> {
+    pub(super) fn line_of(self, message: &Produced) -> Option<Option<&[u8]>> {
         match self {
             Self::Partition => Some(None),
             Self::Key => message.key.as_deref().map(Some),
