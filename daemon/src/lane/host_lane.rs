@@ -245,10 +245,14 @@ impl Lane {
 
     fn digest(&mut self, number: u64, memory: &Arc<SharedView>, lies: Lies) -> io::Result<Next> {
         let outside = || io::Error::other("a call outside of its memory");
+        // What was taken back may lie elsewhere by now: nothing of it is looked at.
+        if CutNumber::in_word(self.cuts.word(self.lane)).cuts(number) {
+            return Ok(self.not_looked_at(number));
+        }
         let mut views = views::recycle(std::mem::take(&mut self.views));
         let mut headers = Vec::new();
         let wanted = self.reads_headers.then_some(&mut headers);
-        match &lies {
+        let whole = match &lies {
             Lies::Piece(range) => {
                 let bytes = memory.get(range.clone()).ok_or_else(outside)?;
                 views::of_records(bytes, self.count, &self.names, &mut views, wanted)
@@ -256,8 +260,13 @@ impl Lane {
             Lies::Places(places) => {
                 views::of_places(memory, places.iter().copied(), &self.names, &mut views, wanted)
             }
+        };
+        if let Err(error) = whole {
+            if CutNumber::in_word(self.cuts.word(self.lane)).cuts(number) {
+                return Ok(self.not_looked_at(number));
+            }
+            return Err(io::Error::other(error));
         }
-        .map_err(io::Error::other)?;
         let Some(instance) = &mut self.instance else {
             return Err(io::Error::other("a call after the instance was stopped"));
         };
@@ -321,6 +330,16 @@ impl Lane {
             broken,
         });
         Ok(next)
+    }
+
+    /// Gives back a call that was cut before it came. What it lets go and holds is for the next.
+    fn not_looked_at(&self, number: u64) -> Next {
+        self.outcomes.say(&FromLane::Returned {
+            call: number,
+            finished: 0,
+            broken: None,
+        });
+        Next::Frame
     }
 
     fn step(&mut self, step: &LifecycleCall) -> io::Result<Next> {

@@ -72,9 +72,12 @@ impl InHand {
 
     /// Whether messages were taken beyond their call and not settled.
     pub(super) fn is_open(&self, call: u64, index: u32) -> bool {
-        self.open
-            .get(&call)
-            .is_some_and(|reports| reports.taken.has(index) && !reports.settled.has(index))
+        let reports = match (self.open.get(&call), self.work.front()) {
+            (Some(reports), _) => reports,
+            (None, Some(Work::Call { number, reports })) if *number == call => reports,
+            _ => return false,
+        };
+        reports.taken.has(index) && !reports.settled.has(index)
     }
 
     pub(super) fn at_work(&self) -> AtWork {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     calls::{InHand, Item, Standing},
     engine::Engine,
+    intake::MAX_QUEUED,
     queues::{Body, Queued, Take, Taken, Waiting},
 };
 use crate::{
@@ -193,7 +194,9 @@ impl Engine {
         let mut best: Option<(usize, usize)> = None;
         let mut free = 0;
         for (at, lane) in self.lanes.iter().enumerate() {
-            if lane.calls < depth && self.home.room(at) > 0 {
+            // Nothing is put behind a message that takes long.
+            let slow = lane.recalled && lane.calls > 0;
+            if lane.calls < depth && !slow && self.home.room(at) > 0 {
                 free += 1;
                 if best.is_none_or(|(_, calls)| lane.calls < calls) {
                     best = Some((at, lane.calls));
@@ -372,7 +375,7 @@ impl Engine {
         if self.held_back || (!bounded && !self.queues.any_copies() && !self.any_paused) {
             return;
         }
-        let full = self.queues.copied_bytes() > self.config.memory / 4;
+        let full = self.queues.copied_bytes() > self.config.memory / 4 || self.queues.len() > MAX_QUEUED / 4;
         let stops = self.config.order == Order::Partition;
         let stopped = |(_, slot, waiting): (u64, Slot, &Waiting)| {
             (stops && matches!(waiting, Waiting::Stopped { .. })).then_some(slot)
@@ -408,13 +411,16 @@ impl Engine {
             return;
         }
         self.next_crowd_look = now + LOOK;
+        self.any_crowded = false;
         for slot in self.partitions.assigned_slots() {
             let partition = self.partitions.get_mut(slot);
             let crowded = partition.is_crowded();
-            if crowded != partition.crowded {
+            if crowded || partition.crowded {
                 partition.crowded = crowded;
+                let frontier = partition.tracker.frontier().filter(|_| crowded);
                 self.any_paused |= crowded;
-                self.queues.hold_back(slot, crowded);
+                self.any_crowded |= crowded;
+                self.queues.hold_back(slot, frontier);
             }
         }
     }

@@ -61,6 +61,8 @@ pub(super) struct Engine {
     /// When the first message came that a buffering consumer has taken, and how many it has.
     pub buffered: Option<Instant>,
     pub buffered_messages: usize,
+    /// Of some partition nothing new begins.
+    pub any_crowded: bool,
     /// When partitions are looked at next whose finished offsets may fill their room.
     pub next_crowd_look: Instant,
     /// When lanes are looked at next that may be slow.
@@ -166,6 +168,7 @@ impl Engine {
             filling: None,
             buffered: None,
             buffered_messages: 0,
+            any_crowded: false,
             next_crowd_look: now,
             next_look: now,
             letters: None,

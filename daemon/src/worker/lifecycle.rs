@@ -174,9 +174,10 @@ impl Engine {
             // It starts elsewhere: what its predecessor had in hand waits until the seek has decided about it.
             self.take_back();
         }
-        self.lanes[0].hold_next = self.queues.all_waiting().map(|(tag, _, _)| tag).collect();
-        for tag in self.lanes[0].hold_next.clone() {
-            let slot = Slot(u32::try_from(tag).unwrap_or(u32::MAX));
+        // Whatever stands in a queue comes before what the next calls have of it.
+        self.lanes[0].hold_next.clear();
+        for (tag, slot) in self.queues.all_tags() {
+            self.lanes[0].hold_next.push(tag);
             self.queues.hold(tag, slot, 0, 0);
         }
         self.hand_again();

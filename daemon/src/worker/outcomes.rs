@@ -486,7 +486,11 @@ impl Engine {
                         self.out_of_hand(item);
                     }
                 } else {
+                    let slot = call.items[index].slot;
                     self.put_back(&mut call, index);
+                    if self.config.is_straight() {
+                        self.hold_straight(slot);
+                    }
                 }
             }
             self.keep_if_open(call);
@@ -572,7 +576,10 @@ impl Engine {
         let progress: Vec<Progress> = (0..self.lanes.len())
             .map(|lane| self.home.progress(lane))
             .collect();
-        self.pump();
+        // One look hears some lanes only, where there are many.
+        for _ in 0..2 + self.lanes.len() / 8 {
+            self.pump();
+        }
         for (lane, progress) in progress.into_iter().enumerate() {
             self.finish_to(lane, progress);
         }

@@ -345,7 +345,8 @@ impl Loop {
         for at in parked
             .into_iter()
             .chain(limited)
-            .chain(engine.full_at().filter(|_| up))
+            .chain(engine.full_at().filter(|at| up && *at > now))
+            .chain(engine.any_crowded.then_some(engine.next_crowd_look))
             .chain(engine.flush_at().filter(|_| up))
             .chain(engine.look_at())
             .chain(engine.committer.next())

@@ -27,8 +27,8 @@ pub struct Queues {
     again: BinaryHeap<Reverse<Listed>>,
     /// Waits with an end.
     timed: BinaryHeap<Reverse<(Instant, u32, u32)>>,
-    /// Partitions of which nothing new may begin, and their queues that would be ready.
-    held_back: HashSet<Slot>,
+    /// Partitions of which nothing new may begin beyond this offset, the frontier.
+    held_back: HashMap<Slot, i64>,
     /// Partitions that are given up: nothing of them is taken.
     leaving: HashSet<Slot>,
     /// Queues of such partitions that would be ready.
@@ -369,8 +369,11 @@ impl Queues {
             if self.leaving.contains(&queue.slot) {
                 continue;
             }
-            let retried = queue.messages.front().is_some_and(|first| first.attempt > 1);
-            if !retried && self.held_back.contains(&queue.slot) {
+            // Retries go on, and what is first of all: the frontier waits for it.
+            let first = queue.messages.front();
+            let goes = |first: &Queued, frontier: i64| first.attempt > 1 || first.offset <= frontier;
+            let held = self.held_back.get(&queue.slot);
+            if held.is_some_and(|frontier| !first.is_some_and(|first| goes(first, *frontier))) {
                 self.set_aside.push(entry);
                 continue;
             }
@@ -644,6 +647,15 @@ impl Queues {
             .filter_map(|queue| Some((queue.tag, queue.slot, queue.waiting.as_ref()?)))
     }
 
+    /// All tags that have a queue, with their partition.
+    #[must_use]
+    pub fn all_tags(&self) -> Vec<(u64, Slot)> {
+        self.by_tag
+            .keys()
+            .map(|(tag, slot)| (*tag, Slot(*slot)))
+            .collect()
+    }
+
     /// How many tags wait.
     #[must_use]
     pub fn waiting_tags(&self) -> usize {
@@ -723,11 +735,13 @@ impl Queues {
         self.leaving.insert(slot);
     }
 
-    /// Nothing new of a partition begins (retries do), or it may again.
-    pub fn hold_back(&mut self, slot: Slot, hold: bool) {
-        if hold {
-            self.held_back.insert(slot);
-        } else if self.held_back.remove(&slot) {
+    /// Nothing new of a partition begins beyond `frontier` (retries do), or all of it may again.
+    pub fn hold_back(&mut self, slot: Slot, frontier: Option<i64>) {
+        let known = match frontier {
+            Some(frontier) => self.held_back.insert(slot, frontier),
+            None => self.held_back.remove(&slot),
+        };
+        if known.is_some() {
             let set_aside = std::mem::take(&mut self.set_aside);
             self.again.extend(set_aside.into_iter().map(Reverse));
         }

@@ -120,7 +120,7 @@ proptest! {
                     }
                 }
                 Step::Pass(milliseconds) => now += Duration::from_millis(milliseconds),
-                Step::HoldBack(slot, hold) => queues.hold_back(Slot(slot), hold),
+                Step::HoldBack(slot, hold) => queues.hold_back(Slot(slot), hold.then_some(i64::MIN)),
             }
             let waiting: usize = pushed.values().map(Vec::len).sum::<usize>()
                 - done.values().map(Vec::len).sum::<usize>()
@@ -131,7 +131,7 @@ proptest! {
             }
         }
         for slot in 0..3 {
-            queues.hold_back(Slot(slot), false);
+            queues.hold_back(Slot(slot), None);
         }
         for call in lanes.into_iter().flatten() {
             give_back(&mut queues, call, None, now, &mut done);

@@ -135,6 +135,10 @@ impl ThreadHome {
         if let Some(life) = &mut self.life {
             life.named = true;
         }
+        self.pending.push(HomeEvent::Stuck(format!(
+            "a thread of the plugin does not end: {at}"
+        )));
+        self.wake.signal();
         tracing::error!(route = %self.config.route, calls, at,
             "the plugin's thread does not end; what it has in hand stays in memory. Only a restart of the daemon helps");
         false
