@@ -169,9 +169,12 @@ impl Admin {
             .set("client.id", "devour-tests-offsets")
             .create()
             .map_err(error_in(&what))?;
-        let answer = consumer
-            .committed_offsets(asked, TIMEOUT)
-            .map_err(error_in(&what))?;
+        // A coordinator that has just changed answers that it is none.
+        let answer = wait::until_told(&what, SETTLE, || {
+            consumer
+                .committed_offsets(asked.clone(), TIMEOUT)
+                .map_err(|error| error.to_string())
+        })?;
         let offset = |offset| match offset {
             Offset::Offset(offset) => Some(offset),
             _ => None,
