@@ -14,6 +14,7 @@ pub mod signals;
 pub mod supervisor;
 pub mod systemd;
 pub mod telemetry;
+mod time;
 pub mod worker;
 
 pub use cli::main;

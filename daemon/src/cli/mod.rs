@@ -13,7 +13,6 @@ mod hidden;
 mod plugins;
 mod run;
 mod schema;
-mod time;
 
 /// Nothing is left to do.
 pub(crate) const DONE: u8 = 0;

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{Failed, Letter, TIMEOUT, client};
 use crate::{
-    cli::{DONE, time::utc},
+    cli::DONE,
     kafka::{Reader, reader_properties},
     settings::{DeadLetter, Route},
+    time::utc,
 };
 
 pub(super) fn list(route: &Route, to: &DeadLetter, limit: usize, as_json: bool) -> Result<u8, Failed> {

@@ -1,7 +1,7 @@
 //! Times for people.
 
 /// Milliseconds since 1970 as a date and time of UTC; `-` for none.
-pub(super) fn utc(ms: i64) -> String {
+pub(crate) fn utc(ms: i64) -> String {
     if ms < 0 {
         return "-".to_owned();
     }
