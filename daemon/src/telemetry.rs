@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeMap,
     io::IsTerminal,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
 };
 
 use devour_abi::LogLevel as PluginLevel;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use crate::{
     lane::{Durations, Lost, PluginLog, PluginVoice, Stream},
@@ -28,20 +28,13 @@ pub static PLUGIN_METRICS: LazyLock<PluginMetrics> = LazyLock::new(PluginMetrics
 /// Names of one route are kept up to this number: a plugin that puts an offset into a name must not fill the memory.
 const MAX_NAMES: usize = 1000;
 
+/// How the filter of the log that runs is replaced.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Starts the log on standard error: text on a terminal and JSON lines for a service, unless the settings say. What
 /// `DEVOUR_LOG` says (a filter such as `info,devourd::worker=debug`) wins over the level.
 pub fn start(log: Log) {
-    let level = match log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let filter = EnvFilter::builder()
-        .with_default_directive(level.into())
-        .with_env_var("DEVOUR_LOG")
-        .from_env_lossy();
+    let (filter, handle) = reload::Layer::new(filter(log.level));
     let terminal = std::io::stderr().is_terminal();
     let text = match log.format {
         LogFormat::Auto => terminal,
@@ -55,9 +48,35 @@ pub fn start(log: Log) {
         lines.json().flatten_event(true).boxed()
     };
     // A second start in one process (a test) keeps the first.
-    let _ = tracing_subscriber::registry()
+    let started = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .try_init();
+    if started.is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Writes lines of another level from now on. Plugins that run already are asked for no more than before; the next ones
+/// are. (The form of the lines stays until the next start.)
+pub fn set_level(level: LogLevel) {
+    if let Some(handle) = FILTER.get() {
+        // It fails only where the log is gone.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("DEVOUR_LOG")
+        .from_env_lossy()
 }
 
 /// The ear for all plugins: their lines go to the log.

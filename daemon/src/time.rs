@@ -1,4 +1,12 @@
-//! Times for people.
+//! Times for people, and for what outlives the daemon.
+
+use std::time::SystemTime;
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// Milliseconds since 1970 as a date and time of UTC; `-` for none.
 pub(crate) fn utc(ms: i64) -> String {

@@ -45,7 +45,7 @@ const LONGEST: u64 = 64 << 20;
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
     let reachable = Reachable::of(path).and_then(|reachable| {
         let stream = UnixStream::connect(reachable.path())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(request.is_answered_at_once().then_some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(stream)
     });

@@ -7,6 +7,12 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
+    /// Read the settings and the plugins' files again.
+    Reload {
+        /// Answer with the receipt, when it is done.
+        #[serde(default)]
+        wait: bool,
+    },
     /// Try again what `on_error.then: stop` has parked.
     Resume {
         /// The route.
@@ -47,6 +53,16 @@ pub struct Asked {
     pub process_group: Option<u32>,
     /// Where the answer goes. Dropped, the client hears that the daemon did not answer.
     pub reply: oneshot::Sender<Answer>,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Whether the answer comes without waiting for the work that it tells of.
+    #[must_use]
+    pub fn is_answered_at_once(&self) -> bool {
+        !matches!(self, Self::Reload { wait: true })
+    }
 }
 
 // === impl Answer ===

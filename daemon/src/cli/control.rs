@@ -10,10 +10,10 @@ use crate::admin::{self, Answer, Request};
 pub(super) struct Socket {
     /// The daemon's control socket.
     #[arg(long, env = "DEVOUR_SOCKET", value_name = "FILE", default_value = admin::DEFAULT)]
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
     /// Print the answer as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(clap::Args)]

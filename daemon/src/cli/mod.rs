@@ -11,6 +11,7 @@ mod dead_letter;
 mod demo;
 mod hidden;
 mod plugins;
+mod reload;
 mod run;
 mod schema;
 
@@ -52,6 +53,8 @@ enum Command {
     /// What a route gave up, and the way back.
     #[command(subcommand)]
     DeadLetter(dead_letter::Command),
+    /// Tells a running daemon to read its settings and plugins again.
+    Reload(reload::Args),
     /// Tells a running daemon to try again what a route's `on_error.then: stop` has parked.
     Resume(control::Resume),
     /// Tells a running daemon to pass a parked message by.
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Some(Command::Consume(args)) => consume::run(settings, &args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::DeadLetter(command)) => dead_letter::run(settings, &command),
+        Some(Command::Reload(args)) => reload::run(&args),
         Some(Command::Resume(args)) => control::resume(&args),
         Some(Command::Skip(args)) => control::skip(&args),
         Some(Command::Plugins(command)) => plugins::run(settings, &command),

@@ -207,7 +207,7 @@ fn try_supervise(
     let file = settings.file.clone();
     let mut supervisor = Supervisor::new(settings, planner, systemd);
     if run.reloads {
-        supervisor = supervisor.reloading(Box::new(move || {
+        supervisor = supervisor.reloading(Arc::new(move || {
             let environment: &dyn Environment = &ProcessEnvironment;
             settings::load(&file, environment)
                 .map_err(|findings| format!("{file}\n{findings}", file = file.display()))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Supervisor, route::State};
+use super::{Supervisor, apply::Wanted, receipt::Reason, route::State};
 use crate::{
     admin::{Answer, Asked, ControlSocket, Request, serve},
     settings::RouteName,
@@ -71,6 +71,20 @@ impl Supervisor {
             return;
         }
         match request {
+            Request::Reload { wait } => {
+                let (tell, receipt) = oneshot::channel();
+                self.reload(Wanted::new(Reason::Command).and_tell(tell));
+                if wait {
+                    tokio::spawn(async move {
+                        // Without a receipt the daemon is ending: the client hears that nobody answered.
+                        if let Ok(receipt) = receipt.await {
+                            answer(reply, Answer::Done(serde_json::json!({ "receipt": receipt })));
+                        }
+                    });
+                } else {
+                    answer(reply, Answer::Done(serde_json::json!({ "reload": "begun" })));
+                }
+            }
             Request::Resume { route } => self.to_worker(&route, reply, |worker, reply| {
                 let hear = Reply::new(move |resumed: Vec<String>| {
                     answer(reply, Answer::Done(serde_json::json!({ "resumed": resumed })));

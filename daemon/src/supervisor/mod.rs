@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,13 +14,18 @@ mod apply;
 pub mod control;
 pub mod membership;
 pub mod plan;
+mod prove;
+pub mod receipt;
 pub mod reload;
 pub mod restart;
 pub mod route;
 
+use apply::{Reloads, Wanted};
 use control::Control;
 use membership::MemberLock;
 use plan::{Plan, PlanFinding, Planner};
+pub use prove::Reader;
+use receipt::Reason;
 use route::{AfterEnd, Due, State, Supervised};
 
 use crate::{
@@ -41,19 +47,15 @@ pub enum Exit {
     Failed,
 }
 
-/// Where settings are read again from.
-pub type Reader = Box<dyn Fn() -> Result<Settings, String>>;
-
 /// The daemon at work.
 pub struct Supervisor {
     settings: Settings,
-    planner: Planner,
+    planner: Arc<Planner>,
     systemd: Systemd,
     routes: BTreeMap<RouteName, Supervised>,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
-    /// Where a SIGHUP reads; none for a command that runs once.
-    reader: Option<Reader>,
+    reloads: Reloads,
     control: Control,
     stopping: Option<Instant>,
     ready: bool,
@@ -81,12 +83,12 @@ impl Supervisor {
         let (tell, told) = mpsc::unbounded_channel();
         Self {
             settings,
-            planner,
+            planner: Arc::new(planner),
             systemd,
             routes: BTreeMap::new(),
             tell,
             told,
-            reader: None,
+            reloads: Reloads::new(),
             control: Control::new(),
             stopping: None,
             ready: false,
@@ -97,10 +99,10 @@ impl Supervisor {
         }
     }
 
-    /// Reads settings again on SIGHUP.
+    /// Reads settings again on SIGHUP and by command.
     #[must_use]
     pub fn reloading(mut self, reader: Reader) -> Self {
-        self.reader = Some(reader);
+        self.reloads.reader = Some(reader);
         self
     }
 
@@ -111,28 +113,10 @@ impl Supervisor {
         self
     }
 
-    /// Starts all routes of the settings. A route that cannot be planned is `failed` and named; the others run.
-    pub fn start(&mut self) {
-        let now = Instant::now();
-        let settings = self.settings.clone();
-        for route in &settings.routes {
-            match self.planner.plan(&settings, route, true) {
-                Ok(plan) => self.add(plan, now),
-                Err(findings) => {
-                    self.failed = true;
-                    tell_findings(&route.name, &findings);
-                    tracing::error!(route = %route.name, state = %State::Failed, from = "none", "route state");
-                    self.unplanned.push(route.name.clone());
-                }
-            }
-        }
-        self.announce();
-    }
-
     /// Works until it is told to stop and all routes have ended.
     pub async fn run(mut self, mut signals: mpsc::UnboundedReceiver<Signal>) -> Exit {
         self.control.start();
-        self.start();
+        self.reload(Wanted::new(Reason::Start));
         loop {
             let due = self.next_due();
             tokio::select! {
@@ -142,13 +126,15 @@ impl Supervisor {
                         return Exit::Left;
                     }
                     Signal::Stop => self.stop(),
-                    Signal::Reload => self.reload(),
+                    Signal::Reload => self.reload(Wanted::new(Reason::Signal)),
                     Signal::Dump => self.dump(),
                 },
                 Some(told) = self.told.recv() => self.hear(told),
+                Some(proven) = self.reloads.proven.recv() => self.hear_proof(proven),
                 Some(asked) = self.control.told.recv() => self.obey(asked),
                 () = tokio::time::sleep_until(due.into()) => self.do_what_is_due(),
             }
+            self.mind_reload();
             self.announce();
             if self.is_over() {
                 return match (self.left, self.failed && self.ends_with_routes) {
@@ -165,7 +151,8 @@ impl Supervisor {
             .routes
             .values()
             .all(|route| route.worker.is_none() && route.due.is_none());
-        (self.stopping.is_some() || self.ends_with_routes) && all_ended
+        let over = self.stopping.is_some() || (self.ends_with_routes && !self.reloads.is_busy());
+        over && all_ended
     }
 
     fn next_due(&self) -> Instant {
@@ -223,7 +210,7 @@ impl Supervisor {
             route.incarnation,
             self.tell.clone(),
         );
-        let listener = std::sync::Arc::new(move |event| {
+        let listener = Arc::new(move |event| {
             // Nobody listens any more only when the daemon is ending at once.
             let _ = tell.send(Told {
                 route: name.clone(),
@@ -231,7 +218,7 @@ impl Supervisor {
                 event,
             });
         });
-        let stats = std::sync::Arc::clone(&route.stats);
+        let stats = Arc::clone(&route.stats);
         match WorkerHandle::start(route.plan.worker.clone(), stats, listener) {
             Ok(worker) => {
                 worker.tell(Command::StartPlugin);
@@ -452,7 +439,8 @@ impl Supervisor {
             .values()
             .filter(|route| route.state == State::Starting && !waits_for_kafka(route))
             .count();
-        if !self.ready && starting == 0 && self.stopping.is_none() {
+        let begun = self.reloads.last.is_some() || self.routes.len() + self.unplanned.len() > 0;
+        if !self.ready && begun && starting == 0 && self.stopping.is_none() {
             self.ready = true;
             tracing::info!(routes = self.routes.len(), "ready");
             self.systemd.ready();

@@ -13,7 +13,6 @@ pub mod headers;
 mod hooks;
 mod post;
 
-pub(in crate::worker) use hooks::now_ms;
 pub use post::{DeadLetterConfig, KafkaPost, Letters};
 
 use super::retry::backoff;

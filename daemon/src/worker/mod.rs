@@ -103,7 +103,7 @@ pub struct WorkerConfig {
 }
 
 /// When and how offsets are committed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitPolicy {
     /// False without a group, or where the settings ask for it.
     pub enabled: bool,
@@ -283,6 +283,47 @@ impl WorkerConfig {
     /// How many lanes there are.
     pub(super) fn lanes(&self) -> usize {
         self.home.construct.lanes.max(1) as usize
+    }
+
+    /// Whether a worker that runs as `self` can go on as `other` with another plugin: the same client, and room for what
+    /// is in hand in the same form.
+    #[must_use]
+    pub fn has_the_shape_of(&self, other: &Self) -> bool {
+        let letters = |config: &Self| {
+            let letters = config.dead_letter.as_ref();
+            letters.map(|letters| (letters.to.clone(), letters.properties.clone()))
+        };
+        let of_client = |config: &Self| {
+            (
+                config.topics.clone(),
+                config.exclude_internal_topics,
+                config.consumer_type,
+                config.properties.clone(),
+                config.commit.clone(),
+                (config.has_group, config.without_offset),
+                (
+                    config.queued_max_messages,
+                    config.idle_limit,
+                    config.stall_timeout,
+                ),
+                config.max_poll_interval,
+            )
+        };
+        let of_work = |config: &Self| {
+            (
+                (config.order, config.lanes(), config.in_flight),
+                (config.asynchronous, config.buffers()),
+                (config.memory, config.home.arena_bytes),
+                (
+                    config.home.isolation,
+                    config.home.intake,
+                    config.home.keeps_headers,
+                ),
+            )
+        };
+        of_client(self) == of_client(other)
+            && of_work(self) == of_work(other)
+            && letters(self) == letters(other)
     }
 
     /// What the consumer digests is done when it has flushed.

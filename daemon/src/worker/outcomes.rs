@@ -7,7 +7,6 @@ use devour_abi::{Failure, FailureKind, Progress};
 use super::{
     Event, RouteStats,
     calls::{InHand, Item, Standing},
-    dead_letter::now_ms,
     engine::{Engine, Plugin},
     queues::{Body, Queued, Waiting},
     retry::backoff,
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     lane::{CallNumber, DownCause, HomeEvent, Record, Slot},
     settings::{Order, Then},
+    time::now_ms,
 };
 
 /// What a failure leads to.

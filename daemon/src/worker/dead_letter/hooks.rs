@@ -1,7 +1,7 @@
 //! Where dead letters meet the engine: a message becomes one, its partition waits for it, and a revoke or stop waits
 //! for those on their way.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use devour_abi::Failure;
 
@@ -9,6 +9,7 @@ use super::{KafkaPost, Letter, Letters, Notice};
 use crate::{
     lane::{Record, Slot},
     os::wait_readable,
+    time::now_ms,
     worker::{RouteStats, WorkerConfig, engine::Engine, queues::Waiting},
 };
 
@@ -134,10 +135,4 @@ impl Engine {
             letters.post_mut().close(deadline);
         }
     }
-}
-
-/// Milliseconds since the epoch.
-pub(in crate::worker) fn now_ms() -> i64 {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
