@@ -1,7 +1,12 @@
 //! The bytes of a route's calls, in the daemon: copied into the arena once, kept until the worker is done with them,
 //! whatever happens to the plugin's process in between.
 
-use std::{collections::HashMap, io, ops::Range};
+use std::{
+    collections::HashMap,
+    io,
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use devour_abi::TimestampType;
 
@@ -25,6 +30,8 @@ pub(super) struct Calls {
     headers: EncodedHeaders,
     /// Vectors of finished calls, used again.
     spare: Vec<Vec<u32>>,
+    /// Tells one arena of the route from the next, after its memory was given back.
+    life: u64,
 }
 
 /// Where messages lie before they are digested.
@@ -33,6 +40,8 @@ enum Bytes {
     Calls { arena: SharedBytes, places: Places },
     /// Each message was kept before, in a place of its own.
     Stock(Stock),
+    /// In the other home of the route, whose arena this is.
+    Elsewhere { arena: OwnedFd, bytes: usize },
 }
 
 /// One call's bytes.
@@ -107,20 +116,57 @@ impl Calls {
             own: 0,
             headers,
             spare: Vec::new(),
+            life: 0,
         })
+    }
+
+    /// No calls, and the arena of `other`, for a plugin that is to have its calls later.
+    pub(super) fn elsewhere(other: &Self) -> io::Result<Self> {
+        let bytes = Bytes::Elsewhere {
+            arena: other.arena_fd().try_clone_to_owned()?,
+            bytes: other.arena_bytes(),
+        };
+        Ok(Self {
+            bytes,
+            calls: HashMap::new(),
+            own: 0,
+            headers: EncodedHeaders {
+                wanted: other.headers.wanted,
+                bytes: Vec::new(),
+                ends: Vec::new(),
+            },
+            spare: Vec::new(),
+            life: other.life,
+        })
+    }
+
+    /// Whether both know the same arena.
+    pub(super) fn has_the_arena_of(&self, other: &Self) -> bool {
+        self.life == other.life
     }
 
     pub(super) fn stock(&mut self) -> Option<&mut Stock> {
         match &mut self.bytes {
             Bytes::Stock(stock) => Some(stock),
-            Bytes::Calls { .. } => None,
+            Bytes::Calls { .. } | Bytes::Elsewhere { .. } => None,
         }
     }
 
-    pub(super) fn arena(&self) -> &SharedBytes {
+    /// The arena, to be passed on.
+    pub(super) fn arena_fd(&self) -> BorrowedFd<'_> {
         match &self.bytes {
-            Bytes::Calls { arena, .. } => arena,
-            Bytes::Stock(stock) => stock.arena(),
+            Bytes::Calls { arena, .. } => arena.as_fd(),
+            Bytes::Stock(stock) => stock.arena().as_fd(),
+            Bytes::Elsewhere { arena, .. } => arena.as_fd(),
+        }
+    }
+
+    /// The arena's size.
+    pub(super) fn arena_bytes(&self) -> usize {
+        match &self.bytes {
+            Bytes::Calls { arena, .. } => arena.len(),
+            Bytes::Stock(stock) => stock.size(),
+            Bytes::Elsewhere { bytes, .. } => *bytes,
         }
     }
 
@@ -130,6 +176,7 @@ impl Calls {
             && match &self.bytes {
                 Bytes::Calls { .. } => true,
                 Bytes::Stock(stock) => stock.is_empty(),
+                Bytes::Elsewhere { .. } => false,
             }
     }
 
@@ -138,12 +185,14 @@ impl Calls {
         match &self.bytes {
             Bytes::Calls { places, .. } => places.touched(),
             Bytes::Stock(stock) => stock.touched(),
+            Bytes::Elsewhere { .. } => 0,
         }
     }
 
     /// Gives the arena's memory back to the system and takes fresh one. Holes cannot be punched: the seal that keeps the
     /// plugin from writing forbids it. Only while nothing lies here.
     pub(super) fn renew(&mut self) -> io::Result<()> {
+        self.life += 1;
         match &mut self.bytes {
             Bytes::Calls { arena, places } => {
                 debug_assert!(self.calls.is_empty() && places.is_all_free());
@@ -152,6 +201,7 @@ impl Calls {
                 Ok(())
             }
             Bytes::Stock(stock) => stock.renew(),
+            Bytes::Elsewhere { .. } => Ok(()),
         }
     }
 

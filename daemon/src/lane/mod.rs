@@ -238,6 +238,29 @@ pub trait Home {
     fn end(&mut self, cause: DownCause);
     /// Reads what the plugin said, applies it, and appends what the worker must know.
     fn pump(&mut self, events: &mut Vec<HomeEvent>);
+    /// A home for the plugin that follows, of the same kind. It may be started, told its lifecycle and ended; it can be
+    /// handed calls once it has taken over what this one has.
+    ///
+    /// # Errors
+    /// When descriptors for it are missing.
+    fn successor(&self, config: HomeConfig) -> io::Result<Box<dyn Home>>;
+    /// Gives away the bytes of all calls and the stock, for [`Home::take_over`] of the other. No call may be with the
+    /// plugin any more.
+    ///
+    /// # Errors
+    /// When a descriptor is missing; nothing was given away then.
+    fn hand_over(&mut self) -> io::Result<Belongings>;
+    /// Takes what the other home of the route had.
+    fn take_over(&mut self, belongings: Belongings);
+}
+
+/// What one home of a route gives to the next: messages in hand, the memory that they lie in, and the partitions' names.
+pub struct Belongings(Whose);
+
+/// Of which kind of home.
+enum Whose {
+    Process(process::Belongings),
+    Thread(thread::Belongings),
 }
 
 /// What a home is made of.

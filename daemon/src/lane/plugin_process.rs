@@ -67,7 +67,7 @@ impl PluginProcess {
     /// Spawns the process and tells it all that it needs; waits for nothing.
     pub(super) fn start(
         config: &HomeConfig,
-        arena: &SharedBytes,
+        arena: (BorrowedFd<'_>, usize),
         cuts: BorrowedFd<'_>,
         poller: &Poller,
     ) -> io::Result<Self> {
@@ -173,7 +173,7 @@ impl PluginProcess {
 fn introduce(
     config: &HomeConfig,
     talk: &SeqPacket,
-    arena: &SharedBytes,
+    (arena, arena_bytes): (BorrowedFd<'_>, usize),
     fds: &[BorrowedFd<'_>],
     works: &[SeqPacket],
 ) -> io::Result<()> {
@@ -182,7 +182,7 @@ fn introduce(
         library: config.library.file.clone(),
         symbol: config.symbol.clone(),
         construct: config.construct.clone(),
-        arena_bytes: arena.len(),
+        arena_bytes,
         reads_headers: config.digest.reads_headers,
         hold_on_reject: config.hold_on_reject,
         takes: config.takes,
@@ -192,7 +192,7 @@ fn introduce(
     };
     let mut frame = vec![HELLO_INLINE];
     serde_json::to_writer(&mut frame, &hello)?;
-    let mut all = vec![arena.as_fd()];
+    let mut all = vec![arena];
     all.extend_from_slice(fds);
     let beside;
     if frame.len() > MAX_INLINE {

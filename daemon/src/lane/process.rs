@@ -12,7 +12,7 @@ use std::{
 use devour_abi::{CallCell, CutNumber, Failure, LifecycleCall, Progress};
 
 use super::{
-    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source,
+    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source, Whose,
     calls::{Calls, Span},
     channel::{CallFrame, MAX_INLINE, PlaceKind, STORED_AT_ONCE, TAGS_AT_ONCE, ToLane, ToTalk},
     deadline::Watch,
@@ -54,6 +54,13 @@ pub struct ProcessHome {
     frame: Vec<u8>,
     buffer: Vec<u8>,
     tokens: Vec<u64>,
+}
+
+/// What this home of a route gives to the next.
+pub(super) struct Belongings {
+    calls: Calls,
+    slots: HashMap<u32, (Arc<str>, i32)>,
+    last_call: CallNumber,
 }
 
 /// One lane, as the daemon knows it.
@@ -115,6 +122,11 @@ impl ProcessHome {
     /// # Errors
     /// When descriptors or address space for the arena are missing.
     pub fn new(config: HomeConfig) -> io::Result<Self> {
+        let calls = Calls::new(config.arena_bytes, config.intake, config.keeps_headers)?;
+        Self::with(config, calls)
+    }
+
+    fn with(config: HomeConfig, calls: Calls) -> io::Result<Self> {
         let poller = Poller::new()?;
         let timer = Timer::new()?;
         let wake = EventFd::new()?;
@@ -139,7 +151,7 @@ impl ProcessHome {
         // Without it the daemon cannot take back what a lane has not begun.
         let _ = barrier::register();
         Ok(Self {
-            calls: Calls::new(config.arena_bytes, config.intake, config.keeps_headers)?,
+            calls,
             lanes: (0..config.construct.lanes.max(1)).map(lane).collect(),
             process_watch: watch(),
             config,
@@ -293,7 +305,7 @@ impl Home for ProcessHome {
         }
         match PluginProcess::start(
             &self.config,
-            self.calls.arena(),
+            (self.calls.arena_fd(), self.calls.arena_bytes()),
             self.cuts_fd.as_fd(),
             &self.poller,
         ) {
@@ -433,6 +445,41 @@ impl Home for ProcessHome {
 
     fn pump(&mut self, events: &mut Vec<HomeEvent>) {
         self.hear(events);
+    }
+
+    fn successor(&self, config: HomeConfig) -> io::Result<Box<dyn Home>> {
+        let calls = Calls::elsewhere(&self.calls)?;
+        Ok(Box::new(Self::with(config, calls)?))
+    }
+
+    fn hand_over(&mut self) -> io::Result<super::Belongings> {
+        let elsewhere = Calls::elsewhere(&self.calls)?;
+        Ok(super::Belongings(Whose::Process(Belongings {
+            calls: std::mem::replace(&mut self.calls, elsewhere),
+            slots: std::mem::take(&mut self.slots),
+            last_call: self.last_call,
+        })))
+    }
+
+    fn take_over(&mut self, belongings: super::Belongings) {
+        let Whose::Process(Belongings {
+            calls,
+            slots,
+            last_call,
+        }) = belongings.0
+        else {
+            return;
+        };
+        let known = self.calls.has_the_arena_of(&calls);
+        self.calls = calls;
+        self.slots = slots;
+        self.last_call = self.last_call.max(last_call);
+        for lane in &mut self.lanes {
+            lane.unknown = self.slots.keys().copied().collect();
+        }
+        if !known {
+            self.send_arena();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crossbeam_queue::SegQueue;
 use devour_abi::{CallCell, ConstructRequest, CutNumber, LifecycleCall, Progress};
 
 use super::{
-    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Intake, Record, Slot, Source,
+    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Intake, Record, Slot, Source, Whose,
     calls::timestamp,
     deadline::Watch,
     in_hand::{AtWork, InHand},
@@ -49,6 +49,15 @@ pub struct ThreadHome {
     period: Duration,
     idle: Watch<bool>,
     tokens: Vec<u64>,
+}
+
+/// What this home of a route gives to the next.
+pub(super) struct Belongings {
+    calls: HashMap<CallNumber, Held>,
+    stock: Option<Stock>,
+    view: Option<Arc<SharedView>>,
+    slots: HashMap<Slot, (Arc<str>, i32)>,
+    last_call: CallNumber,
 }
 
 /// All instances of one life.
@@ -110,6 +119,18 @@ impl ThreadHome {
     /// # Errors
     /// When descriptors, or address space for the stock, are missing.
     pub fn new(config: HomeConfig) -> io::Result<Self> {
+        let stock = match config.intake {
+            Intake::Calls => None,
+            Intake::Stock => Some(Stock::new(config.arena_bytes, config.keeps_headers)?),
+        };
+        let view = stock
+            .as_ref()
+            .map(|stock| stock.view().map(Arc::new))
+            .transpose()?;
+        Self::with(config, stock, view)
+    }
+
+    fn with(config: HomeConfig, stock: Option<Stock>, view: Option<Arc<SharedView>>) -> io::Result<Self> {
         let (poller, timer, wake) = (Poller::new()?, Timer::new()?, EventFd::new()?);
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(&wake, WAKE, Interest::Read)?;
@@ -124,14 +145,6 @@ impl ThreadHome {
             watch: Watch::new(limits),
             taken: VecDeque::new(),
         };
-        let stock = match config.intake {
-            Intake::Calls => None,
-            Intake::Stock => Some(Stock::new(config.arena_bytes, config.keeps_headers)?),
-        };
-        let view = stock
-            .as_ref()
-            .map(|stock| stock.view().map(Arc::new))
-            .transpose()?;
         // Without it the daemon cannot take back what a lane has not begun.
         let _ = barrier::register();
         Ok(Self {
@@ -472,6 +485,33 @@ impl Home for ThreadHome {
 
     fn pump(&mut self, events: &mut Vec<HomeEvent>) {
         self.hear(events);
+    }
+
+    fn successor(&self, config: HomeConfig) -> io::Result<Box<dyn Home>> {
+        Ok(Box::new(Self::with(config, None, None)?))
+    }
+
+    fn hand_over(&mut self) -> io::Result<super::Belongings> {
+        Ok(super::Belongings(Whose::Thread(Belongings {
+            calls: std::mem::take(&mut self.calls),
+            stock: self.stock.take(),
+            view: self.view.take(),
+            slots: std::mem::take(&mut self.slots),
+            last_call: self.last_call,
+        })))
+    }
+
+    fn take_over(&mut self, belongings: super::Belongings) {
+        let Whose::Thread(belongings) = belongings.0 else {
+            return;
+        };
+        self.calls = belongings.calls;
+        self.stock = belongings.stock;
+        self.view = belongings.view;
+        self.last_call = self.last_call.max(belongings.last_call);
+        for (slot, (topic, partition)) in belongings.slots {
+            self.learn(slot, &topic, partition);
+        }
     }
 }
 

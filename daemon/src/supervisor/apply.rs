@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     settings::{RouteName, Settings},
     time::{now_ms, utc},
+    worker::Command,
 };
 
 /// The reloads of a daemon.
@@ -285,7 +286,14 @@ impl Supervisor {
                     self.replace(&name, plan, deadline, now);
                     acting.open.insert(name, open);
                 }
-                (Change::Restarted | Change::Swapped, Some(plan)) => acting.restarts.push_back((name, plan)),
+                (Change::Swapped, Some(plan)) => match self.swap(&name, plan) {
+                    Ok(()) => {
+                        acting.open.insert(name, open);
+                    }
+                    // Without a worker there is nothing to keep.
+                    Err(plan) => acting.restarts.push_back((name, *plan)),
+                },
+                (Change::Restarted, Some(plan)) => acting.restarts.push_back((name, plan)),
                 (Change::Kept | Change::Added | Change::Swapped | Change::Restarted, _) => {
                     acting
                         .settled
@@ -311,8 +319,57 @@ impl Supervisor {
         true
     }
 
+    /// Tells a route's worker to go on with another plugin; the plan comes back where none could.
+    fn swap(&mut self, name: &RouteName, mut plan: Plan) -> Result<(), Box<Plan>> {
+        let route = self
+            .routes
+            .get_mut(name)
+            .filter(|route| route.state != State::Draining && matches!(route.then, AfterEnd::AsItEnded));
+        let Some((route, worker)) = route.and_then(|route| {
+            let worker = route.worker.take()?;
+            Some((route, worker))
+        }) else {
+            return Err(Box::new(plan));
+        };
+        plan.worker.home.construct.generation = route.next_generation(&plan);
+        plan.worker.reset_to = None;
+        worker.tell(Command::Swap(Box::new(plan.worker.clone())));
+        route.worker = Some(worker);
+        route.swap = Some(Box::new(plan));
+        Ok(())
+    }
+
+    /// A route has another plugin.
+    pub(super) fn swapped(&mut self, name: &RouteName, pause: Duration) {
+        self.settle_swap(
+            name,
+            RouteReceipt::new(name, Became::Swapped).not_digesting(pause),
+        );
+    }
+
+    /// A route has its old plugin still, or again.
+    pub(super) fn not_swapped(&mut self, name: &RouteName, error: String) {
+        self.settle_swap(name, RouteReceipt::failed(name, error));
+    }
+
+    fn settle_swap(&mut self, name: &RouteName, receipt: RouteReceipt) {
+        let acting = self
+            .reloads
+            .now
+            .as_mut()
+            .and_then(|reload| reload.acting.as_mut());
+        if let Some(acting) = acting
+            && acting.open.remove(name).is_some()
+        {
+            acting.settled.insert(name.clone(), receipt);
+        }
+    }
+
     /// Stops the route, if it runs, and starts it again with another plan.
-    fn replace(&mut self, name: &RouteName, plan: Plan, deadline: Instant, now: Instant) {
+    fn replace(&mut self, name: &RouteName, mut plan: Plan, deadline: Instant, now: Instant) {
+        if let Some(route) = self.routes.get(name) {
+            plan.worker.home.construct.generation = route.next_generation(&plan);
+        }
         match self.routes.get_mut(name) {
             Some(route) if route.worker.is_some() => {
                 // Another group, topic or client: the old member leaves, or its partitions wait for it.
@@ -404,8 +461,19 @@ impl Supervisor {
         if self.stopping.is_some() {
             return Some(RouteReceipt::failed(name, "the daemon was stopped meanwhile"));
         }
-        if open.change == Change::Removed || !matches!(route.then, AfterEnd::AsItEnded) {
+        if open.change == Change::Removed
+            || !matches!(route.then, AfterEnd::AsItEnded)
+            || route.swap.is_some()
+        {
             return None;
+        }
+        if open.change == Change::Swapped {
+            // Its client ended before its plugin was swapped: it begins with both.
+            let open = Open {
+                change: Change::Restarted,
+                ..open
+            };
+            return self.became(name, open, now);
         }
         match route.state {
             State::Failed | State::Backoff => {

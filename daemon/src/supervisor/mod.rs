@@ -266,6 +266,23 @@ impl Supervisor {
                 route.pid = pid;
                 route.settle(now);
             }
+            Event::Swapped { pid, pause } => {
+                route.plugin_up = true;
+                route.pid = pid;
+                route.due = None;
+                if let Some(plan) = route.swap.take() {
+                    route.plan = *plan;
+                }
+                let pause_ms = pause.as_secs_f64() * 1000.0;
+                tracing::info!(route = %name, pid, generation = route.generation(), pause_ms, "plugin swapped");
+                route.settle(now);
+                self.swapped(&name, pause);
+            }
+            Event::SwapFailed(error) => {
+                route.swap = None;
+                tracing::error!(route = %name, error, "plugin not swapped: the old one goes on, or is started again");
+                self.not_swapped(&name, error);
+            }
             Event::PluginStuck(why) => {
                 tracing::error!(route = %name, error = why, "plugin stuck in the daemon's own thread; its partitions are \
                     given up. Only a restart of the daemon frees it; `isolation: process` would have");
@@ -338,6 +355,10 @@ impl Supervisor {
                 return None;
             }
             AfterEnd::Replaced(_) | AfterEnd::AsItEnded => {}
+        }
+        if let Some(plan) = route.swap.take() {
+            // Its client ended meanwhile: the next one begins with the new plugin.
+            route.plan = *plan;
         }
         match ended {
             Ended::Drained | Ended::Left { .. } | Ended::Idle => route.enter(State::Stopped, now),

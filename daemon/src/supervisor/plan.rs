@@ -184,6 +184,7 @@ impl Planner {
             stall_timeout: route.stall_timeout,
             max_poll_interval,
             properties,
+            swap: descriptor.swap,
             home: HomeConfig {
                 route: route.name.clone(),
                 isolation: route.isolation,

@@ -60,6 +60,8 @@ pub struct Supervised {
     pub lock: Option<MemberLock>,
     /// What happens when the worker has ended.
     pub then: AfterEnd,
+    /// What its worker was told to go on as, until it says that it does.
+    pub swap: Option<Box<Plan>>,
 }
 
 /// What waits for its time.
@@ -122,7 +124,20 @@ impl Supervised {
             last_error: None,
             lock: None,
             then: AfterEnd::default(),
+            swap: None,
         }
+    }
+
+    /// The number of the plugin's version in the life of the route.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.plan.worker.home.construct.generation
+    }
+
+    /// The number that `plan` has as its next version: one more where the code is another.
+    #[must_use]
+    pub fn next_generation(&self, plan: &Plan) -> u64 {
+        self.generation() + u64::from(plan.library.hash != self.plan.library.hash)
     }
 
     /// Moves to `state`, and says so once.

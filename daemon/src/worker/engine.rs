@@ -3,6 +3,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,10 +24,11 @@ use super::{
     progress,
     queues::{Emptied, Queues, Taken},
     rate::Rate,
+    swap::Swap,
 };
 use crate::{
     lane::{CallNumber, Home, HomeEvent, Slot},
-    os::wait_readable,
+    os::{Interest, Poller, wait_readable},
 };
 
 /// One route at work.
@@ -34,6 +37,10 @@ pub(super) struct Engine {
     pub listener: Listener,
     pub stats: Arc<RouteStats>,
     pub home: Box<dyn Home>,
+    /// What it sleeps on for the plugin: its home, and the other one during a swap.
+    pub homes: Poller,
+    /// Another plugin is taking over.
+    pub swap: Option<Swap>,
     pub plugin: Plugin,
     /// Its process.
     pub pid: Option<u32>,
@@ -130,8 +137,10 @@ impl Engine {
         home: Box<dyn Home>,
         listener: Listener,
         stats: Arc<RouteStats>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let now = Instant::now();
+        let homes = Poller::new()?;
+        homes.add(home.wake_fd(), 0, Interest::Read)?;
         let lane = |_| Lane {
             calls: 0,
             release_next: Vec::new(),
@@ -141,12 +150,8 @@ impl Engine {
             recalled: false,
             buffered: Vec::new(),
         };
-        Self {
-            pace: if config.fixed_batches {
-                Pace::fixed(config.batch.max_messages)
-            } else {
-                Pace::new(config.batch.max_messages)
-            },
+        Ok(Self {
+            pace: Pace::of(&config),
             rate: config.rate_limit.map(|limit| Rate::new(limit, now)),
             committer: Committer::new(config.commit.clone(), now),
             progress: progress::Progress::new(config.stall_timeout),
@@ -155,6 +160,8 @@ impl Engine {
             listener,
             stats,
             home,
+            homes,
+            swap: None,
             plugin: Plugin::Down,
             pid: None,
             partitions: Partitions::new(),
@@ -182,7 +189,7 @@ impl Engine {
             until: None,
             events: Vec::new(),
             taken: Vec::new(),
-        }
+        })
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -234,7 +241,7 @@ impl Engine {
                 wake = wake.min(now + LOOK);
             }
             // A failed wait only means another turn of a loop that has a deadline.
-            let _ = wait_readable(self.home.wake_fd(), Some(wake));
+            let _ = wait_readable(self.homes.as_fd(), Some(wake));
         }
     }
 
@@ -247,6 +254,6 @@ impl Engine {
             self.apply(event);
         }
         self.events = events;
-        any
+        any | self.pump_other()
     }
 }

@@ -71,6 +71,9 @@ impl Engine {
             return false;
         }
         if self.config.is_straight() {
+            if self.hands_over() {
+                return false;
+            }
             let allowed = self
                 .rate
                 .as_mut()

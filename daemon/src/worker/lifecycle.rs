@@ -38,7 +38,7 @@ impl Step {
 impl Engine {
     /// Builds the instances.
     pub(super) fn start_plugin(&mut self) {
-        if self.plugin == Plugin::Down && !self.stopping {
+        if self.plugin == Plugin::Down && !self.stopping && !self.hands_over() {
             self.plugin = Plugin::Starting;
             self.home.start();
         }
@@ -158,7 +158,7 @@ impl Engine {
     }
 
     /// All steps are answered: the instances digest, beginning with what their predecessors had in hand.
-    fn welcome(&mut self) {
+    pub(super) fn welcome(&mut self) {
         let now = Instant::now();
         self.plugin = Plugin::Up { since: now };
         for lane in &mut self.lanes {
@@ -166,7 +166,9 @@ impl Engine {
             lane.release_next.clear();
             lane.hold_next.clear();
         }
-        self.tell(Event::PluginUp { pid: self.pid });
+        if !self.has_taken_over() {
+            self.tell(Event::PluginUp { pid: self.pid });
+        }
         if !self.config.is_straight() {
             return;
         }
@@ -190,6 +192,14 @@ impl Engine {
             _ => Duration::ZERO,
         };
         self.plugin = Plugin::Down;
+        self.nothing_is_told();
+        if !self.is_gone_by_swap(&cause) {
+            self.tell(Event::PluginDown { cause, lived });
+        }
+    }
+
+    /// The instances know nothing of what goes on: those before them were told.
+    pub(super) fn nothing_is_told(&mut self) {
         self.steps.clear();
         self.queues.forget_holds();
         for lane in &mut self.lanes {
@@ -200,7 +210,6 @@ impl Engine {
             lane.recalled = false;
         }
         (self.buffered, self.buffered_messages) = (None, 0);
-        self.tell(Event::PluginDown { cause, lived });
     }
 
     /// Whether a step waits for a lane that could answer it: one that digests answers when it has digested.

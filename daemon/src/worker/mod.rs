@@ -32,6 +32,9 @@ pub mod rate;
 mod recall;
 pub mod retry;
 mod stopped;
+mod swap;
+
+use devour_abi::SwapMode;
 
 use self::dead_letter::DeadLetterConfig;
 use crate::{
@@ -98,6 +101,8 @@ pub struct WorkerConfig {
     pub stall_timeout: Option<Duration>,
     /// `max.poll.interval.ms` of the client.
     pub max_poll_interval: Duration,
+    /// How another plugin takes over.
+    pub swap: SwapMode,
     /// The plugin's home.
     pub home: HomeConfig,
 }
@@ -136,10 +141,12 @@ pub enum ResetTo {
 }
 
 /// What the supervisor tells a worker.
-#[derive(Debug)]
 pub enum Command {
     /// Build the plugin's instance (again).
     StartPlugin,
+    /// Go on as this says, with another plugin: its configuration [has the shape](WorkerConfig::has_the_shape_of) of the
+    /// present one. Answered by [`Event::Swapped`] or [`Event::SwapFailed`].
+    Swap(Box<WorkerConfig>),
     /// Drain, commit, leave, end.
     Stop {
         /// What is not finished then is left.
@@ -186,6 +193,15 @@ pub enum Event {
         /// How long it had digested.
         lived: Duration,
     },
+    /// Another plugin digests now, by [`Command::Swap`].
+    Swapped {
+        /// Its process.
+        pid: Option<u32>,
+        /// From the last outcome of the old to the first call of the new.
+        pause: Duration,
+    },
+    /// It does not, for this reason: the old digests on, or is started again.
+    SwapFailed(String),
     /// The instance is blocked and cannot be ended; [`Event::PluginDown`] follows if it ends after all.
     PluginStuck(String),
     /// A partition has messages and brings none.
@@ -392,12 +408,6 @@ impl<T> Reply<T> {
 
     fn answer(self, answer: T) {
         (self.0)(answer);
-    }
-}
-
-impl<T> std::fmt::Debug for Reply<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reply")
     }
 }
 

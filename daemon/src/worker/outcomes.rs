@@ -30,6 +30,9 @@ enum Decision {
 impl Engine {
     /// Applies one thing that the plugin, or its end, said.
     pub(super) fn apply(&mut self, event: HomeEvent) {
+        if matches!(event, HomeEvent::Returned { .. } | HomeEvent::Completed { .. }) {
+            self.note_last_outcome();
+        }
         match event {
             HomeEvent::Up { pid } => self.greet(pid),
             HomeEvent::Failed { call, index, failure } => self.failed(call, index as usize, &failure),

@@ -17,6 +17,17 @@ pub struct Pace {
 // === impl Pace ===
 
 impl Pace {
+    /// As a route wants it.
+    #[must_use]
+    pub fn of(config: &super::WorkerConfig) -> Self {
+        let max = config.batch.max_messages;
+        if config.fixed_batches {
+            Self::fixed(max)
+        } else {
+            Self::new(max)
+        }
+    }
+
     /// Calls of at most `max` messages. The first is small: nothing is known of the digest yet.
     #[must_use]
     pub fn new(max: usize) -> Self {

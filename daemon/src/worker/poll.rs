@@ -90,9 +90,6 @@ impl Loop {
             .add(client.wake_fd(), KAFKA, Interest::Read)
             .map_err(system)?;
         poller
-            .add(home.wake_fd(), PLUGIN, Interest::Read)
-            .map_err(system)?;
-        poller
             .add(inbox.wake(), SUPERVISOR, Interest::Read)
             .map_err(system)?;
         let mut letters = Letters::of(&config).map_err(system)?;
@@ -102,7 +99,10 @@ impl Loop {
                 .map_err(system)?;
         }
         let now = Instant::now();
-        let mut engine = Engine::new(config, home, listener, stats);
+        let mut engine = Engine::new(config, home, listener, stats).map_err(system)?;
+        poller
+            .add(&engine.homes, PLUGIN, Interest::Read)
+            .map_err(system)?;
         engine.letters = letters;
         Ok(Self {
             client,
@@ -138,6 +138,7 @@ impl Loop {
             self.engine.mind_crowded(now);
             self.engine.flush_if_due(now);
             busy |= self.engine.hand_out(now);
+            busy |= self.engine.mind_swap(now);
             match self.read(now) {
                 Ok(read) => busy |= read,
                 Err(ended) => return Told::Failed(ended),
@@ -173,6 +174,7 @@ impl Loop {
         while let Some(command) = inbox.take() {
             match command {
                 Command::StartPlugin => self.engine.start_plugin(),
+                Command::Swap(config) => self.engine.begin_swap(*config),
                 Command::Stop { deadline, leave } => return Some(Told::Stop { deadline, leave }),
                 Command::Dump => self.dump(),
                 Command::Resume(reply) => reply.answer(self.engine.resume()),
@@ -325,7 +327,8 @@ impl Loop {
     fn idle_at(&mut self, now: Instant) -> Option<Instant> {
         let limit = self.engine.config.idle_limit?;
         let engine = &mut self.engine;
-        let at_work = !engine.calls.is_empty() || engine.has_unhanded() || engine.queues.any();
+        let at_work =
+            !engine.calls.is_empty() || engine.has_unhanded() || engine.queues.any() || engine.swap.is_some();
         if at_work || !engine.is_up() || engine.partitions.assigned_slots().is_empty() {
             self.last_message = now;
             return None;
@@ -349,6 +352,7 @@ impl Loop {
             .chain(engine.any_crowded.then_some(engine.next_crowd_look))
             .chain(engine.flush_at().filter(|_| up))
             .chain(engine.look_at())
+            .chain(engine.swap_due())
             .chain(engine.committer.next())
             .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
             .chain(self.discover_at)
@@ -487,6 +491,7 @@ fn end_plugin(engine: &mut Engine) {
         };
         engine.pump_until(Instant::now() + grace, |engine| engine.plugin == Plugin::Down);
     }
+    engine.end_swap();
 }
 
 /// The handler of a client that is being closed: gives up, takes nothing.

@@ -9,8 +9,6 @@ use crate::lane::{
     CallNumber, DownCause, Home, channel::ToLane, in_hand::AtWork, plugin_process::Stage, printed::Ear,
 };
 
-use std::os::fd::AsFd;
-
 /// What the other lanes have to give back what they hold, before the process is ended because of one.
 const LANES_GRACE: Duration = Duration::from_secs(1);
 
@@ -218,12 +216,17 @@ impl ProcessHome {
             tracing::warn!(route = %self.config.route, %error, "unused memory cannot be given back");
             return;
         }
+        self.send_arena();
+    }
+
+    /// Tells all lanes of memory that their messages lie in from now on.
+    pub(super) fn send_arena(&mut self) {
         let Some(process) = &mut self.process else { return };
-        let arena = self.calls.arena();
-        ToLane::arena(&mut self.frame, arena.len() as u64);
+        let arena = self.calls.arena_fd();
+        ToLane::arena(&mut self.frame, self.calls.arena_bytes() as u64);
         let mut sent = Ok(());
         for work in &mut process.works {
-            sent = sent.and(work.send(&self.poller, &self.frame, Some(arena.as_fd())));
+            sent = sent.and(work.send(&self.poller, &self.frame, Some(arena)));
         }
         self.check_sent(sent);
     }

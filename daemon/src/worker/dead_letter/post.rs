@@ -44,6 +44,11 @@ pub struct KafkaPost {
 // === impl KafkaPost ===
 
 impl KafkaPost {
+    /// Letters say from now on that this gave them up.
+    pub fn come_from(&mut self, origin: Origin) {
+        self.config.origin = origin;
+    }
+
     /// Nothing is contacted before the first letter.
     ///
     /// # Errors
