@@ -14,6 +14,7 @@ pub mod scenario;
 pub mod stage;
 pub mod undertaker;
 pub mod variant;
+pub mod versions;
 pub mod wait;
 pub mod witness;
 pub mod workspace;

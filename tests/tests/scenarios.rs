@@ -70,6 +70,8 @@ scenarios! {
     source_address,
     stalled_partition,
     stop_midway,
+    swaps,
+    reloads_in_a_row,
     tls_client_certificate,
     tombstones_headers_null_keys,
     two_clusters,

@@ -165,6 +165,7 @@ fn a_good_library_is_described_as_json() -> Outcome {
         "AsyncLedger",
         "BufferLedger",
         "Ledger",
+        "OnlyLedger",
         "WitnessJson",
         "WitnessObject",
         "WitnessRaw",
@@ -175,7 +176,7 @@ fn a_good_library_is_described_as_json() -> Outcome {
         .map(|consumer| consumer["digests"][0]["dump"].clone());
     assert_eq!(
         dumps.collect::<Vec<_>>(),
-        ["object", "object", "object", "json", "object", "raw"]
+        ["object", "object", "object", "object", "json", "object", "raw"]
     );
     for consumer in consumers {
         assert_eq!(consumer["consumer_type"], "balanced_consumer", "{consumer}");
@@ -224,7 +225,7 @@ fn a_list_runs_no_code() -> Outcome {
         line("libkiller.so", "Hostile"),
         line(
             "libledger.so",
-            "AsyncLedger, BufferLedger, Ledger, WitnessJson, WitnessObject, WitnessRaw",
+            "AsyncLedger, BufferLedger, Ledger, OnlyLedger, WitnessJson, WitnessObject, WitnessRaw",
         ),
         line("libtext.so", "not a shared library: it is text"),
     ];

@@ -57,16 +57,39 @@ fn run(kafka: &Kafka) -> Outcome {
     let from = daemon.log().len();
     home.write(
         &first
+            .clone()
             .without("removed")
             .route("added", route(&added))
             .route("changed", route(&changed).work_us(100)),
     )?;
     daemon.signal(Signal::HUP)?;
     let receipt = daemon.wait_for_from(from, "the receipt", SOON, |line| line.says("reloaded"))?;
-    let counts = ["kept", "restarted", "added", "removed"].map(|word| receipt.number(word));
-    assert_eq!(counts, [Some(1); 4], "{}", receipt.raw);
+    let counts = ["kept", "swapped", "restarted", "added", "removed", "failed"].map(|word| receipt.number(word));
+    assert_eq!(
+        counts,
+        [Some(1), Some(1), Some(0), Some(1), Some(1), Some(0)],
+        "{}",
+        receipt.raw
+    );
     daemon.await_state_from(from, "removed", "stopped")?;
     daemon.await_state_from(from, "added", "running")?;
+
+    // Another client, for a key that a client is made of.
+    let from = daemon.log().len();
+    home.write(
+        &first
+            .without("removed")
+            .route("added", route(&added))
+            .route("changed", route(&changed).work_us(100).commit_every_ms(150)),
+    )?;
+    daemon.signal(Signal::HUP)?;
+    let receipt = daemon.wait_for_from(from, "the receipt", SOON, |line| line.says("reloaded"))?;
+    assert_eq!(
+        ["kept", "restarted"].map(|word| receipt.number(word)),
+        [Some(2), Some(1)],
+        "{}",
+        receipt.raw
+    );
     daemon.await_state_from(from, "changed", "running")?;
 
     for stage in [&mut kept, &mut changed, &mut added] {

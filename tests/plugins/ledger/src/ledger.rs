@@ -32,14 +32,14 @@ pub struct Ledger {
 
 #[consumer(consumer_type = "balanced_consumer", dump_obj, settings = LedgerSettings)]
 impl Ledger {
-    fn construct(settings: LedgerSettings) -> Result<Self, DigestError> {
+    pub(crate) fn construct(settings: LedgerSettings) -> Result<Self, DigestError> {
         Ok(Self {
             work: Duration::from_micros(settings.work_us),
             book: Book::open(settings.file, settings.faults)?,
         })
     }
 
-    fn digest(&mut self, offset: i64, message: Message<'_>) -> Result<(), DigestError> {
+    pub(crate) fn digest(&mut self, offset: i64, message: Message<'_>) -> Result<(), DigestError> {
         self.work();
         let (record, fault) = self.book.enter(offset, &message)?;
         self.book.write(&record)?;

@@ -5,6 +5,7 @@
 //! | `Ledger` | `dump_obj` | every digest, and fails or dies on order: see [`record`] and [`fault`] |
 //! | `AsyncLedger` | `dump_obj` | the same, from futures |
 //! | `BufferLedger` | `dump_obj` | the same, at every flush |
+//! | `OnlyLedger` | `dump_obj` | as `Ledger`; may exist only once, so that another is built after it has gone |
 //! | `WitnessRaw` | `dump_raw` | length and checksum of the value |
 //! | `WitnessObject` | `dump_obj` | the whole message |
 //! | `WitnessJson` | `dump_json` | the fields that it takes |
@@ -16,10 +17,12 @@ mod book;
 mod buffer_ledger;
 pub mod fault;
 mod ledger;
+mod only_ledger;
 pub mod record;
 mod witness;
 
 pub use async_ledger::{AsyncLedger, AsyncLedgerSettings};
 pub use buffer_ledger::{BufferLedger, BufferLedgerSettings};
 pub use ledger::{Ledger, LedgerSettings};
+pub use only_ledger::OnlyLedger;
 pub use witness::{WitnessJson, WitnessObject, WitnessRaw, WitnessSettings, checksum};
