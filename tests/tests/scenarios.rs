@@ -71,6 +71,7 @@ scenarios! {
     stalled_partition,
     stop_midway,
     swaps,
+    swaps_while_members_change,
     reloads_in_a_row,
     tls_client_certificate,
     tombstones_headers_null_keys,
