@@ -32,6 +32,40 @@ pub(crate) fn utc(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
 }
 
+/// What [`utc`] made; `None` for any other text.
+pub(crate) fn from_utc(text: &str) -> Option<i64> {
+    let digits = |from: usize, to: usize| -> Option<i64> {
+        let part = text.get(from..to)?;
+        part.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
+        part.parse().ok()
+    };
+    let form: Vec<char> = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+    if text.len() != 24 || form != ['-', '-', 'T', ':', ':', '.', 'Z'] {
+        return None;
+    }
+    let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
+    // The inverse of what `utc` does: years begin in March.
+    let year = year - i64::from(month <= 2);
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let seconds = (days * 24 + digits(11, 13)?) * 3600 + digits(14, 16)? * 60 + digits(17, 19)?;
+    Some(seconds * 1000 + digits(20, 23)?)
+}
+
+/// Milliseconds in few characters: `17s`, `13m`, `2h13m`, `3d4h`.
+pub(crate) fn short_span(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..600 => format!("{minutes}m{:02}s", seconds % 60),
+        600..3600 => format!("{minutes}m"),
+        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +84,41 @@ mod tests {
         ] {
             assert_eq!(utc(ms), text);
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_date_is_read_as_it_was_written(ms in 0_i64..253_402_300_800_000) {
+            proptest::prop_assert_eq!(from_utc(&utc(ms)), Some(ms));
+        }
+    }
+
+    #[test]
+    fn what_is_no_date_is_none() {
+        for text in [
+            "",
+            "-",
+            "2026-11-28",
+            "2026-11-28T21:00:00Z",
+            "2026-11-28T21:00:00.0x0Z",
+            "ä026-11-28T21:00:00.000Z",
+        ] {
+            assert_eq!(from_utc(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let spans = [
+            -5,
+            0,
+            59_999,
+            61_000,
+            600_000,
+            7_980_000,
+            86_400_000 * 3 + 3_600_000 * 4,
+        ];
+        let texts = ["0s", "0s", "59s", "1m01s", "10m", "2h13m", "3d04h"];
+        assert_eq!(spans.map(short_span), texts);
     }
 }

@@ -3,6 +3,7 @@
 pub mod abi_variants;
 pub mod chance;
 pub mod command;
+pub mod control;
 pub mod daemon;
 pub mod judge;
 pub mod kafka;

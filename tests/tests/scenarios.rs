@@ -69,6 +69,7 @@ scenarios! {
     second_consumer,
     source_address,
     stalled_partition,
+    status,
     stop_midway,
     swaps,
     swaps_while_members_change,

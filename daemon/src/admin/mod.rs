@@ -6,9 +6,14 @@ mod path;
 mod protocol;
 mod server;
 mod socket;
+mod status;
 
 pub use client::{AskError, ask};
 pub use path::{DEFAULT, default_path};
 pub use protocol::{Answer, Asked, Request};
 pub use server::serve;
 pub use socket::{ControlSocket, SocketError};
+pub use status::{
+    ByHandStatus, CountStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus, Status,
+    ThreadStatus,
+};

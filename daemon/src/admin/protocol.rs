@@ -13,6 +13,12 @@ pub enum Request {
         #[serde(default)]
         wait: bool,
     },
+    /// Say how the routes stand.
+    Status {
+        /// One route, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+    },
     /// Try again what `on_error.then: stop` has parked.
     Resume {
         /// The route.

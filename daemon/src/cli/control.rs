@@ -1,6 +1,6 @@
 //! `devourd resume` and `devourd skip`: what a running daemon is told over its control socket. They read no settings.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use super::{DONE, FAILED};
 use crate::admin::{self, Answer, Request};
@@ -85,19 +85,37 @@ fn ask(
     request: &Request,
     say: impl FnOnce(&serde_json::Value) -> String,
 ) -> u8 {
-    let answer = match admin::ask(&socket.socket, request) {
-        Ok(answer) => answer,
-        Err(error) => Answer::failed(error.to_string()),
-    };
-    match &answer {
-        _ if socket.json => println!("{}", serde_json::json!(answer)),
-        Answer::Done(done) => println!("{}", say(done)),
-        Answer::Failed { error } => eprintln!("devourd {command}: {error}"),
+    match exchange(socket, request) {
+        done @ Answer::Done(_) if socket.json => print_json(&done),
+        Answer::Done(done) => print(&say(&done)),
+        failed @ Answer::Failed { .. } => print_failed(command, socket, &failed),
     }
+}
+
+/// The daemon's answer; that there is none is a failure like any other.
+pub(super) fn exchange(socket: &Socket, request: &Request) -> Answer {
+    admin::ask(&socket.socket, request).unwrap_or_else(|error| Answer::failed(error.to_string()))
+}
+
+/// Who reads may have gone, as `head` does: that is no failure of ours.
+pub(super) fn print(text: &str) -> u8 {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    DONE
+}
+
+pub(super) fn print_json(value: &impl serde::Serialize) -> u8 {
+    print(&serde_json::json!(value).to_string())
+}
+
+/// On standard error; with `--json` the answer as it came.
+pub(super) fn print_failed(command: &str, socket: &Socket, answer: &Answer) -> u8 {
     match answer {
-        Answer::Done(_) => DONE,
-        Answer::Failed { .. } => FAILED,
+        Answer::Failed { error } if !socket.json => eprintln!("devourd {command}: {error}"),
+        answer => {
+            print_json(answer);
+        }
     }
+    FAILED
 }
 
 fn place(text: &str) -> Result<Place, String> {

@@ -14,6 +14,8 @@ mod plugins;
 mod reload;
 mod run;
 mod schema;
+mod status;
+mod table;
 
 /// Nothing is left to do.
 pub(crate) const DONE: u8 = 0;
@@ -55,6 +57,8 @@ enum Command {
     DeadLetter(dead_letter::Command),
     /// Tells a running daemon to read its settings and plugins again.
     Reload(reload::Args),
+    /// Shows how a running daemon's routes stand.
+    Status(status::Args),
     /// Tells a running daemon to try again what a route's `on_error.then: stop` has parked.
     Resume(control::Resume),
     /// Tells a running daemon to pass a parked message by.
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::DeadLetter(command)) => dead_letter::run(settings, &command),
         Some(Command::Reload(args)) => reload::run(&args),
+        Some(Command::Status(args)) => status::status(&args),
         Some(Command::Resume(args)) => control::resume(&args),
         Some(Command::Skip(args)) => control::skip(&args),
         Some(Command::Plugins(command)) => plugins::run(settings, &command),

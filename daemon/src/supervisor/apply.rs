@@ -15,7 +15,7 @@ use super::{
     prove::{self, Proven, Reader, Refused, Subject},
     receipt::{Became, Outcome, Reason, Receipt, RouteReceipt},
     reload::{Change, diff},
-    route::{AfterEnd, State, Supervised},
+    route::{AfterEnd, State, Supervised, Unplanned},
     stop_route, tell_findings,
 };
 use crate::{
@@ -181,7 +181,7 @@ impl Supervisor {
                 let stays = |name: &RouteName| match reason {
                     Reason::Start => true,
                     // What could not run before does not keep the others from their new code.
-                    Reason::Plugins => self.unplanned.contains(name),
+                    Reason::Plugins => self.unplanned.contains_key(name),
                     Reason::Signal | Reason::Command => false,
                 };
                 if refused.iter().all(|(name, _)| stays(name)) {
@@ -202,7 +202,7 @@ impl Supervisor {
         let mut receipts = Vec::new();
         for (name, findings) in refused {
             // Said already, and nothing about it has changed.
-            if reason != Reason::Plugins || !self.unplanned.contains(&name) {
+            if reason != Reason::Plugins || !self.unplanned.contains_key(&name) {
                 tell_findings(&name, &findings);
             }
             let text: Vec<String> = findings
@@ -253,7 +253,7 @@ impl Supervisor {
         crate::telemetry::set_level(settings.log.level);
         let mut acting = Acting::default();
         for (name, receipt) in refused {
-            if self.failed_to_plan(&name) {
+            if self.failed_to_plan(&name, receipt.error.as_deref(), now) {
                 tracing::error!(route = %name, state = %State::Failed, from = "none", "route state");
             }
             acting.settled.insert(name, receipt);
@@ -267,7 +267,7 @@ impl Supervisor {
                 || is_refused(name)
         });
         self.unplanned
-            .retain(|name| is_refused(name) && settings.route(name).is_some());
+            .retain(|name, _| is_refused(name) && settings.route(name).is_some());
         for (name, change) in changes {
             let plan = plans.remove(&name);
             if change == Change::Removed && is_refused_now(&acting, &name) {
@@ -310,12 +310,15 @@ impl Supervisor {
     }
 
     /// Notes a route that has no plan. Whether that is new.
-    fn failed_to_plan(&mut self, name: &RouteName) -> bool {
-        if self.unplanned.contains(name) {
+    fn failed_to_plan(&mut self, name: &RouteName, why: Option<&str>, now: Instant) -> bool {
+        let error = why.unwrap_or_default().to_owned();
+        if let Some(known) = self.unplanned.get_mut(name) {
+            known.error = error;
             return false;
         }
         self.failed = true;
-        self.unplanned.push(name.clone());
+        self.unplanned
+            .insert(name.clone(), Unplanned { since: now, error });
         true
     }
 

@@ -85,6 +85,7 @@ impl Supervisor {
                     answer(reply, Answer::Done(serde_json::json!({ "reload": "begun" })));
                 }
             }
+            Request::Status { route } => self.status(route.as_deref(), reply),
             Request::Resume { route } => self.to_worker(&route, reply, |worker, reply| {
                 let hear = Reply::new(move |resumed: Vec<String>| {
                     answer(reply, Answer::Done(serde_json::json!({ "resumed": resumed })));
@@ -143,8 +144,8 @@ impl Supervisor {
         }
     }
 
-    fn no_such_route(&self, name: &str) -> String {
-        if self.unplanned.iter().any(|route| route.as_str() == name) {
+    pub(super) fn no_such_route(&self, name: &str) -> String {
+        if self.unplanned.contains_key(name) {
             return format!("route `{name}` cannot run as it is: the log says why");
         }
         let routes: Vec<&str> = self.routes.keys().map(RouteName::as_str).collect();
@@ -164,7 +165,7 @@ impl Supervisor {
 }
 
 /// Who asked may be gone.
-fn answer(reply: oneshot::Sender<Answer>, answer: Answer) {
+pub(super) fn answer(reply: oneshot::Sender<Answer>, answer: Answer) {
     let _ = reply.send(answer);
 }
 

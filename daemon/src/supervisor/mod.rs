@@ -13,12 +13,14 @@ use tokio::sync::mpsc;
 mod apply;
 pub mod control;
 pub mod membership;
+mod meter;
 pub mod plan;
 mod prove;
 pub mod receipt;
 pub mod reload;
 pub mod restart;
 pub mod route;
+mod status;
 
 use apply::{Reloads, Wanted};
 use control::Control;
@@ -26,7 +28,7 @@ use membership::MemberLock;
 use plan::{Plan, PlanFinding, Planner};
 pub use prove::Reader;
 use receipt::Reason;
-use route::{AfterEnd, Due, State, Supervised};
+use route::{AfterEnd, Due, State, Supervised, Unplanned};
 
 use crate::{
     lane::DownCause,
@@ -60,7 +62,7 @@ pub struct Supervisor {
     stopping: Option<Instant>,
     ready: bool,
     /// Routes of the settings that cannot run and have no plan.
-    unplanned: Vec<RouteName>,
+    unplanned: BTreeMap<RouteName, Unplanned>,
     left: bool,
     /// The routes that ended by themselves, when that ends the daemon (`consume`, `demo`).
     ends_with_routes: bool,
@@ -92,7 +94,7 @@ impl Supervisor {
             control: Control::new(),
             stopping: None,
             ready: false,
-            unplanned: Vec::new(),
+            unplanned: BTreeMap::new(),
             left: false,
             ends_with_routes: false,
             failed: false,
@@ -136,6 +138,7 @@ impl Supervisor {
             }
             self.mind_reload();
             self.announce();
+            self.sample();
             if self.is_over() {
                 return match (self.left, self.failed && self.ends_with_routes) {
                     (true, _) => Exit::Left,
@@ -162,7 +165,7 @@ impl Supervisor {
             .filter_map(|route| route.due)
             .map(|(at, _)| at)
             .min();
-        let idle = Instant::now() + Duration::from_secs(10);
+        let idle = Instant::now() + meter::LOOK;
         soonest.map_or(idle, |at| at.min(idle))
     }
 
@@ -203,6 +206,7 @@ impl Supervisor {
         }
         route.incarnation += 1;
         route.worker_since = now;
+        route.last_report.forget();
         route.plugin_up = false;
         route.partitions = None;
         let (name, incarnation, tell) = (
@@ -421,7 +425,7 @@ impl Supervisor {
     }
 
     fn dump(&self) {
-        for name in &self.unplanned {
+        for name in self.unplanned.keys() {
             tracing::info!(route = %name, state = %State::Failed, "dump");
         }
         for (name, route) in &self.routes {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{membership::MemberLock, plan::Plan, restart::Restarts};
+use super::{membership::MemberLock, meter::Meter, plan::Plan, restart::Restarts, status::LastReport};
 use crate::worker::{RouteStats, WorkerHandle};
 
 /// Where a route is in its life.
@@ -62,6 +62,18 @@ pub struct Supervised {
     pub then: AfterEnd,
     /// What its worker was told to go on as, until it says that it does.
     pub swap: Option<Box<Plan>>,
+    /// How fast it digests.
+    pub(super) meter: Meter,
+    /// What its worker said last of itself.
+    pub(super) last_report: LastReport,
+}
+
+/// A route of the settings that cannot run and has no plan.
+pub struct Unplanned {
+    /// Since when.
+    pub since: Instant,
+    /// What is wrong with it.
+    pub error: String,
 }
 
 /// What waits for its time.
@@ -125,6 +137,8 @@ impl Supervised {
             lock: None,
             then: AfterEnd::default(),
             swap: None,
+            meter: Meter::default(),
+            last_report: LastReport::default(),
         }
     }
 

@@ -30,6 +30,7 @@ mod progress;
 pub mod queues;
 pub mod rate;
 mod recall;
+mod report;
 pub mod retry;
 mod stopped;
 mod swap;
@@ -37,6 +38,7 @@ mod swap;
 use devour_abi::SwapMode;
 
 use self::dead_letter::DeadLetterConfig;
+pub use self::report::{Parked, PartitionReport, Report};
 use crate::{
     kafka::{ClientProperties, StartOffset},
     lane::{DownCause, HomeConfig, Intake},
@@ -156,6 +158,8 @@ pub enum Command {
     },
     /// Log what is in hand.
     Dump,
+    /// Say how it stands.
+    Report(Reply<Report>),
     /// Try again what is stopped; the answer names it.
     Resume(Reply<Vec<String>>),
     /// Pass a message by that is parked.

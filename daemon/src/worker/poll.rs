@@ -177,6 +177,7 @@ impl Loop {
                 Command::Swap(config) => self.engine.begin_swap(*config),
                 Command::Stop { deadline, leave } => return Some(Told::Stop { deadline, leave }),
                 Command::Dump => self.dump(),
+                Command::Report(reply) => reply.answer(self.engine.report(&self.client)),
                 Command::Resume(reply) => reply.answer(self.engine.resume()),
                 Command::Skip {
                     topic,
