@@ -33,7 +33,7 @@ pub enum AskError {
     },
 }
 
-/// How long the daemon may take to answer.
+/// How long the daemon may take to answer, unless the request says that it takes long: its end is noticed all the same.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer: a status of thousands of routes fits.
 const LONGEST: u64 = 64 << 20;

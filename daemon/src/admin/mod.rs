@@ -2,6 +2,7 @@
 //! JSON asks ([`Request`]), one line of JSON answers ([`Answer`]). Who may connect is the file's mode, 0660.
 
 mod client;
+mod group;
 mod path;
 mod protocol;
 mod server;

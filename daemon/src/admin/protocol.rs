@@ -19,10 +19,41 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         route: Option<String>,
     },
-    /// Try again what `on_error.then: stop` has parked.
+    /// Fetch and digest nothing more, and keep assignment and plugin.
+    Pause {
+        /// One route, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+    },
+    /// End a pause, and try again what `on_error.then: stop` has parked.
     Resume {
-        /// The route.
-        route: String,
+        /// One route, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+    },
+    /// Leave the group and end the plugin.
+    Stop {
+        /// One route.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+        /// All routes.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Start what is stopped, try again what failed.
+    Start {
+        /// One route, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+    },
+    /// Put a new plugin process in place.
+    Restart {
+        /// One route, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
+        /// A new Kafka client too.
+        #[serde(default)]
+        client: bool,
     },
     /// Pass a parked message by.
     Skip {
@@ -67,7 +98,12 @@ impl Request {
     /// Whether the answer comes without waiting for the work that it tells of.
     #[must_use]
     pub fn is_answered_at_once(&self) -> bool {
-        !matches!(self, Self::Reload { wait: true })
+        match self {
+            Self::Reload { wait } => !wait,
+            // A stop finishes what is in hand first, a start waits for the plugin.
+            Self::Stop { .. } | Self::Start { .. } | Self::Restart { .. } => false,
+            Self::Status { .. } | Self::Pause { .. } | Self::Resume { .. } | Self::Skip { .. } => true,
+        }
     }
 }
 
@@ -103,7 +139,7 @@ mod tests {
         assert_eq!(done, r#"{"done":{"resumed":[]}}"#);
         for wrong in [
             r#"{"command":"explode"}"#,
-            r#"{"command":"resume"}"#,
+            r#"{"command":"skip","route":"a"}"#,
             r#"{"command":"resume","route":"a","x":1}"#,
             "resume",
         ] {

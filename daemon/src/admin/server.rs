@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_request_is_answered_with_one_line() {
         let resume = Request::Resume {
-            route: "orders".to_owned(),
+            route: Some("orders".to_owned()),
         };
         let answer = with_server(move |path| ask(path, &resume).unwrap());
         assert_eq!(answer, Answer::Done(serde_json::json!({ "resumed": ["orders"] })));

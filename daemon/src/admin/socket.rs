@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::path::Reachable;
+use super::{group, path::Reachable};
 
 /// A bound control socket; its file goes when this is dropped.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ fn pid_of(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-/// Who may connect: the daemon's user and group.
+/// Who may connect: the daemon's user, and a group (see [`group`]).
 const MODE: u32 = 0o660;
 
 // === impl ControlSocket ===
@@ -66,6 +66,11 @@ impl ControlSocket {
     /// # Errors
     /// When another daemon has it, or it cannot be made.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        Self::bind_for(path, Path::new(group::GROUPS))
+    }
+
+    /// The same, with another list of groups.
+    fn bind_for(path: &Path, groups: &Path) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Io {
             path: path.to_owned(),
             source,
@@ -80,6 +85,7 @@ impl ControlSocket {
             let _ = fs::remove_file(&beside);
             let listener = UnixListener::bind(Reachable::of(&beside)?.path())?;
             listener.set_nonblocking(true)?;
+            group::give(&beside, groups);
             fs::set_permissions(&beside, fs::Permissions::from_mode(MODE))?;
             let metadata = fs::symlink_metadata(&beside)?;
             fs::rename(&beside, path)?;
@@ -177,6 +183,22 @@ mod tests {
             0,
             "nothing is left beside it"
         );
+    }
+
+    #[test]
+    fn the_socket_is_the_groups_where_the_daemon_may_give_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, groups) = (dir.path().join("control.sock"), dir.path().join("group"));
+        fs::write(&groups, "devour:x:993:\n").unwrap();
+        let _socket = ControlSocket::bind_for(&path, &groups).unwrap();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, MODE);
+        let expected = if rustix::process::geteuid().is_root() {
+            993
+        } else {
+            rustix::process::getegid().as_raw()
+        };
+        assert_eq!(metadata.gid(), expected);
     }
 
     #[test]

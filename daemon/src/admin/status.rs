@@ -59,7 +59,7 @@ pub struct RouteStatus {
     pub queued: Option<u64>,
     /// What the plugin is at, where it has something in hand.
     pub at_work: Option<String>,
-    /// What the route has done since the daemon's start.
+    /// What the route has done since the daemon started, or a reload gave it a new client.
     pub counts: CountStatus,
     /// How often something of it was started again.
     pub restarts: RestartStatus,

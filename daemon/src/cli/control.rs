@@ -1,6 +1,9 @@
-//! `devourd resume` and `devourd skip`: what a running daemon is told over its control socket. They read no settings.
+//! `devourd pause`, `resume`, `stop`, `start`, `restart` and `skip`: what a running daemon is told over its control socket.
+//! They read no settings.
 
 use std::{io::Write, path::PathBuf};
+
+use serde_json::Value;
 
 use super::{DONE, FAILED};
 use crate::admin::{self, Answer, Request};
@@ -16,10 +19,41 @@ pub(super) struct Socket {
     pub(super) json: bool,
 }
 
+/// One route, or all.
 #[derive(clap::Args)]
-pub(super) struct Resume {
+pub(super) struct Routes {
+    /// Name of the route; else all routes.
+    route: Option<String>,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Stop {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+/// All routes have to be asked for.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
     /// Name of the route.
-    route: String,
+    route: Option<String>,
+    /// Stop all routes.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Restart {
+    /// Name of the route; else all routes.
+    route: Option<String>,
+    /// Make a new Kafka client too.
+    #[arg(long)]
+    client: bool,
     #[command(flatten)]
     socket: Socket,
 }
@@ -43,23 +77,88 @@ struct Place {
     offset: i64,
 }
 
-pub(super) fn resume(args: &Resume) -> u8 {
-    let request = Request::Resume {
-        route: args.route.clone(),
-    };
-    ask("resume", &args.socket, &request, |done| {
-        let resumed: Vec<&str> = done["resumed"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|one| one.as_str())
-            .collect();
-        if resumed.is_empty() {
-            format!("route `{}` has nothing that is stopped", args.route)
-        } else {
-            format!("tried again: {}", resumed.join(", "))
-        }
+pub(super) fn pause(args: &Routes) -> u8 {
+    let route = args.route.clone();
+    ask("pause", &args.socket, &Request::Pause { route }, |done| {
+        lines(done, "paused", |said| match said["in_hand"].as_u64() {
+            None => "paused; the route is busy now and pauses as soon as it can".to_owned(),
+            Some(0) => "paused".to_owned(),
+            Some(in_hand) => format!("paused; {in_hand} messages in hand are finished yet"),
+        })
     })
+}
+
+pub(super) fn resume(args: &Routes) -> u8 {
+    let route = args.route.clone();
+    ask("resume", &args.socket, &Request::Resume { route }, |done| {
+        lines(done, "resumed", |said| {
+            let resumed: Vec<&str> = said["resumed"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one.as_str())
+                .collect();
+            match (said["was_paused"] == true, resumed.is_empty()) {
+                _ if said["busy"] == true => "the route is busy now and resumes as soon as it can".to_owned(),
+                (true, true) => "resumed".to_owned(),
+                (true, false) => format!("resumed; tried again: {}", resumed.join(", ")),
+                (false, false) => format!("tried again: {}", resumed.join(", ")),
+                (false, true) => "is not paused and has nothing that is stopped".to_owned(),
+            }
+        })
+    })
+}
+
+pub(super) fn stop(args: &Stop) -> u8 {
+    let request = Request::Stop {
+        route: args.which.route.clone(),
+        all: args.which.all,
+    };
+    ask("stop", &args.socket, &request, |done| {
+        lines(done, "stopped", |said| match said["left"].as_u64() {
+            None | Some(0) => "stopped".to_owned(),
+            Some(left) => {
+                format!("stopped; its deadline passed with {left} messages in hand, which are read again")
+            }
+        })
+    })
+}
+
+pub(super) fn start(args: &Routes) -> u8 {
+    let route = args.route.clone();
+    ask("start", &args.socket, &Request::Start { route }, |done| {
+        lines(done, "started", |said| format!("started{}", in_process(said)))
+    })
+}
+
+pub(super) fn restart(args: &Restart) -> u8 {
+    let request = Request::Restart {
+        route: args.route.clone(),
+        client: args.client,
+    };
+    ask("restart", &args.socket, &request, |done| {
+        lines(done, "restarted", |said| format!("restarted{}", in_process(said)))
+    })
+}
+
+fn in_process(said: &Value) -> String {
+    said["pid"]
+        .as_u64()
+        .map_or_else(String::new, |pid| format!(", its plugin's process is {pid}"))
+}
+
+/// A line for each route of an answer.
+fn lines(done: &Value, key: &str, say: impl Fn(&Value) -> String) -> String {
+    let routes = done[key].as_array().map(Vec::as_slice).unwrap_or_default();
+    if routes.is_empty() {
+        return "there is no route to which that applies".to_owned();
+    }
+    let name = |said: &Value| said["route"].as_str().unwrap_or_default().to_owned();
+    let lines: Vec<String> = routes
+        .iter()
+        .map(|said| format!("{}: {}", name(said), say(said)))
+        .collect();
+    lines.join("\n")
 }
 
 pub(super) fn skip(args: &Skip) -> u8 {
@@ -79,12 +178,7 @@ pub(super) fn skip(args: &Skip) -> u8 {
     })
 }
 
-fn ask(
-    command: &str,
-    socket: &Socket,
-    request: &Request,
-    say: impl FnOnce(&serde_json::Value) -> String,
-) -> u8 {
+fn ask(command: &str, socket: &Socket, request: &Request, say: impl FnOnce(&Value) -> String) -> u8 {
     match exchange(socket, request) {
         done @ Answer::Done(_) if socket.json => print_json(&done),
         Answer::Done(done) => print(&say(&done)),

@@ -59,8 +59,17 @@ enum Command {
     Reload(reload::Args),
     /// Shows how a running daemon's routes stand.
     Status(status::Args),
-    /// Tells a running daemon to try again what a route's `on_error.then: stop` has parked.
-    Resume(control::Resume),
+    /// Has a running daemon fetch and digest nothing more of a route, or of all; partitions and plugin stay. Holds until
+    /// `resume`, also over restarts.
+    Pause(control::Routes),
+    /// Ends a pause, and tries again what a route's `on_error.then: stop` has parked.
+    Resume(control::Routes),
+    /// Has a running daemon stop a route: it leaves its group, its plugin ends. Holds until `start`, also over restarts.
+    Stop(control::Stop),
+    /// Starts what is stopped, and tries again what failed.
+    Start(control::Routes),
+    /// Puts a new plugin process, or with `--client` a new Kafka client, in place of a route's present one.
+    Restart(control::Restart),
     /// Tells a running daemon to pass a parked message by.
     Skip(control::Skip),
     /// Shows it all on an embedded broker: real messages through the sample plugins, and a result.
@@ -94,7 +103,11 @@ pub fn main() -> ExitCode {
         Some(Command::DeadLetter(command)) => dead_letter::run(settings, &command),
         Some(Command::Reload(args)) => reload::run(&args),
         Some(Command::Status(args)) => status::status(&args),
+        Some(Command::Pause(args)) => control::pause(&args),
         Some(Command::Resume(args)) => control::resume(&args),
+        Some(Command::Stop(args)) => control::stop(&args),
+        Some(Command::Start(args)) => control::start(&args),
+        Some(Command::Restart(args)) => control::restart(&args),
         Some(Command::Skip(args)) => control::skip(&args),
         Some(Command::Plugins(command)) => plugins::run(settings, &command),
         Some(Command::Schema) => schema::run(),

@@ -12,7 +12,7 @@ use crate::{
     plugin::{Prober, Store, child_environment},
     settings::{self, Environment, Findings, ProcessEnvironment, Route, Settings},
     signals::{self, Signal},
-    supervisor::{Exit, Supervisor, control::socket_path, plan::Planner},
+    supervisor::{Exit, Supervisor, by_hand::Orders, control::socket_path, plan::Planner},
     systemd::Systemd,
     telemetry,
 };
@@ -205,6 +205,10 @@ fn try_supervise(
         run.printed,
     );
     let file = settings.file.clone();
+    // A route that a person runs in the foreground runs whatever was ordered of the daemon's.
+    let orders = run
+        .has_control_socket
+        .then(|| Orders::load(&settings.state_dir, &settings.file));
     let mut supervisor = Supervisor::new(settings, planner, systemd);
     if run.reloads {
         supervisor = supervisor.reloading(Arc::new(move || {
@@ -215,6 +219,9 @@ fn try_supervise(
     }
     if run.ends_with_routes {
         supervisor = supervisor.ending_with_routes();
+    }
+    if let Some(orders) = orders {
+        supervisor = supervisor.remembering(orders);
     }
     if let Some(socket) = socket {
         supervisor = supervisor.controlled_by(socket);

@@ -8,6 +8,7 @@ use rdkafka_sys as sys;
 
 use super::consumer::{Consumer, TopicPartition, list_of, millis};
 use super::errors::{ClientError, ErrorCode, text_of};
+use super::native::List;
 
 /// What the group has committed for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +101,40 @@ impl Consumer {
             low: low.max(0),
             high,
         })
+    }
+
+    /// Asks the partitions' leaders where their logs end, as far as this client may read. Waits up to `timeout`; those that
+    /// did not answer are not among the answers.
+    pub fn ends(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, ClientError> {
+        /// Asks for the end instead of a time.
+        const END: i64 = -1;
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = List::new(partitions.len());
+        for at in partitions {
+            list.add(&at.topic, at.partition)?.set_offset(END);
+        }
+        // SAFETY: a live client and list, whose entries the call fills.
+        let code = unsafe {
+            sys::rd_kafka_offsets_for_times(self.handle.rk(), list.as_ptr(), millis(timeout).max(1))
+        };
+        let code = ErrorCode::from(code);
+        if !code.is_ok() {
+            return Err(ClientError::call("asking for the ends of partitions", code));
+        }
+        let answered = list
+            .entries()
+            .filter(|entry| entry.error().is_ok() && entry.offset() >= 0);
+        let answers = answered.map(|entry| {
+            let partition = TopicPartition::new(entry.topic().into(), entry.partition());
+            (partition, entry.offset())
+        });
+        Ok(answers.collect())
     }
 
     /// Asks a broker for these topics; one that does not exist has an error in its entry. Waits up to `timeout` for

@@ -243,7 +243,7 @@ impl Supervisor {
             .iter()
             .filter(|(_, route)| route.state != State::Failed)
             .filter_map(|(name, route)| match &route.then {
-                AfterEnd::AsItEnded => Some((name.clone(), route.plan.clone())),
+                AfterEnd::AsItEnded | AfterEnd::Again => Some((name.clone(), route.plan.clone())),
                 AfterEnd::Replaced(plan) => Some((name.clone(), (**plan).clone())),
                 AfterEnd::Forgotten => None,
             })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Supervisor, apply::Wanted, receipt::Reason, route::State};
+use super::{Supervisor, apply::Wanted, orders::What, receipt::Reason, route::State};
 use crate::{
     admin::{Answer, Asked, ControlSocket, Request, serve},
     settings::RouteName,
@@ -86,12 +86,23 @@ impl Supervisor {
                 }
             }
             Request::Status { route } => self.status(route.as_deref(), reply),
-            Request::Resume { route } => self.to_worker(&route, reply, |worker, reply| {
-                let hear = Reply::new(move |resumed: Vec<String>| {
-                    answer(reply, Answer::Done(serde_json::json!({ "resumed": resumed })));
-                });
-                worker.tell(Command::Resume(hear));
-            }),
+            Request::Pause { route } => self.pause(route.as_deref(), reply),
+            Request::Resume { route } => self.resume(route.as_deref(), reply),
+            Request::Stop {
+                route: None,
+                all: false,
+            } => {
+                answer(
+                    reply,
+                    Answer::failed("to stop all routes, say so: `--all`, on the socket `\"all\":true`"),
+                );
+            }
+            Request::Stop { route, .. } => self.stop_by_hand(route.as_deref(), reply),
+            Request::Start { route } => self.start_by_hand(route.as_deref(), reply),
+            Request::Restart { route, client } => {
+                let what = if client { What::Client } else { What::Plugin };
+                self.restart(route.as_deref(), what, reply);
+            }
             Request::Skip {
                 route,
                 topic,

@@ -11,9 +11,11 @@ use std::{
 use tokio::sync::mpsc;
 
 mod apply;
+pub mod by_hand;
 pub mod control;
 pub mod membership;
 mod meter;
+mod orders;
 pub mod plan;
 mod prove;
 pub mod receipt;
@@ -23,8 +25,10 @@ pub mod route;
 mod status;
 
 use apply::{Reloads, Wanted};
+use by_hand::{Hold, Orders};
 use control::Control;
 use membership::MemberLock;
+use orders::Until;
 use plan::{Plan, PlanFinding, Planner};
 pub use prove::Reader;
 use receipt::Reason;
@@ -35,7 +39,7 @@ use crate::{
     settings::{RouteName, Settings},
     signals::Signal,
     systemd::Systemd,
-    worker::{Command, Ended, Event, Remedy, WorkerHandle},
+    worker::{Command, Ended, Event, Remedy, Reply, WorkerHandle},
 };
 
 /// How the daemon ended.
@@ -59,6 +63,8 @@ pub struct Supervisor {
     told: mpsc::UnboundedReceiver<Told>,
     reloads: Reloads,
     control: Control,
+    /// What was ordered by hand and holds.
+    orders: Orders,
     stopping: Option<Instant>,
     ready: bool,
     /// Routes of the settings that cannot run and have no plan.
@@ -92,6 +98,7 @@ impl Supervisor {
             told,
             reloads: Reloads::new(),
             control: Control::new(),
+            orders: Orders::default(),
             stopping: None,
             ready: false,
             unplanned: BTreeMap::new(),
@@ -105,6 +112,13 @@ impl Supervisor {
     #[must_use]
     pub fn reloading(mut self, reader: Reader) -> Self {
         self.reloads.reader = Some(reader);
+        self
+    }
+
+    /// Knows what was ordered by hand before it started.
+    #[must_use]
+    pub fn remembering(mut self, orders: Orders) -> Self {
+        self.orders = orders;
         self
     }
 
@@ -185,7 +199,12 @@ impl Supervisor {
             "route state"
         );
         let mut route = Supervised::new(plan, now);
-        self.start_worker(&mut route, now);
+        route.by_hand = self.orders.of(&name);
+        if route.held() == Some(Hold::Stopped) {
+            route.enter(State::Stopped, now);
+        } else {
+            self.start_worker(&mut route, now);
+        }
         self.routes.insert(name, route);
     }
 
@@ -225,6 +244,9 @@ impl Supervisor {
         let stats = Arc::clone(&route.stats);
         match WorkerHandle::start(route.plan.worker.clone(), stats, listener) {
             Ok(worker) => {
+                if route.held() == Some(Hold::Paused) {
+                    worker.tell(Command::Pause(Reply::new(|_| ())));
+                }
                 worker.tell(Command::StartPlugin);
                 route.worker = Some(worker);
             }
@@ -269,6 +291,7 @@ impl Supervisor {
                 route.plugin_up = true;
                 route.pid = pid;
                 route.settle(now);
+                route.tell_waiters(Until::Up, &Ok(serde_json::json!({"pid": pid})));
             }
             Event::Swapped { pid, pause } => {
                 route.plugin_up = true;
@@ -280,6 +303,7 @@ impl Supervisor {
                 let pause_ms = pause.as_secs_f64() * 1000.0;
                 tracing::info!(route = %name, pid, generation = route.generation(), pause_ms, "plugin swapped");
                 route.settle(now);
+                route.tell_waiters(Until::Up, &Ok(serde_json::json!({"pid": pid})));
                 self.swapped(&name, pause);
             }
             Event::SwapFailed(error) => {
@@ -291,6 +315,7 @@ impl Supervisor {
                 tracing::error!(route = %name, error = why, "plugin stuck in the daemon's own thread; its partitions are \
                     given up. Only a restart of the daemon frees it; `isolation: process` would have");
                 route.plugin_up = false;
+                route.tell_waiters(Until::Up, &Err(why.clone()));
                 route.last_error = Some(why);
                 route.enter(State::Backoff, now);
             }
@@ -319,9 +344,13 @@ impl Supervisor {
                     let (wait_ms, restarts) = (wait.as_millis() as u64, route.plugin_restarts.total());
                     tracing::warn!(route = %name, pid, cause = %cause, restart_in_ms = wait_ms, restarts,
                         "plugin down; its partitions stay, and it is started again");
+                    route.tell_waiters(Until::Up, &Err(cause.to_string()));
                     route.last_error = Some(cause.to_string());
                     route.enter(State::Backoff, now);
                     route.later(Due::Plugin, wait, now);
+                } else if matches!(route.state, State::Running | State::Paused) {
+                    // Its successor is on its way.
+                    route.enter(State::Starting, now);
                 }
             }
             Event::Ended(ended) => {
@@ -346,6 +375,10 @@ impl Supervisor {
             self.left |= self.stopping.is_some();
             tracing::error!(route = %name, messages, blocked_by, "stopped with messages in hand; they are read again");
         }
+        if let Some(plan) = route.swap.take() {
+            // Its client ended meanwhile: the next one begins with the new plugin.
+            route.plan = *plan;
+        }
         match std::mem::take(&mut route.then) {
             AfterEnd::Forgotten => {
                 route.enter(State::Stopped, now);
@@ -353,16 +386,39 @@ impl Supervisor {
             }
             AfterEnd::Replaced(plan) if self.stopping.is_none() => {
                 route.enter(State::Stopped, now);
+                let waiters = std::mem::take(&mut route.waiters);
                 // The member's lock is free before its successor takes it.
                 drop(route);
                 self.add(*plan, now);
+                if let Some(route) = self.routes.get_mut(&name) {
+                    route.waiters = waiters;
+                    if route.worker.is_none() {
+                        route.tell_waiters(Until::Stopped, &Ok(serde_json::json!({"left": 0})));
+                    }
+                }
                 return None;
             }
-            AfterEnd::Replaced(_) | AfterEnd::AsItEnded => {}
+            AfterEnd::Again if self.stopping.is_none() => {
+                route.enter(State::Starting, now);
+                self.start_worker(&mut route, now);
+                return Some(route);
+            }
+            AfterEnd::Replaced(_) | AfterEnd::Again | AfterEnd::AsItEnded => {}
         }
-        if let Some(plan) = route.swap.take() {
-            // Its client ended meanwhile: the next one begins with the new plugin.
-            route.plan = *plan;
+        if route.held() == Some(Hold::Stopped) {
+            // However it ended: it is not started again. Its member may be another's.
+            let left = match &ended {
+                Ended::Left { messages, .. } => *messages,
+                _ => 0,
+            };
+            route.lock = None;
+            route.enter(State::Stopped, now);
+            route.tell_waiters(Until::Stopped, &Ok(serde_json::json!({"left": left})));
+            route.tell_waiters(Until::Up, &Err("it was stopped".to_owned()));
+            return Some(route);
+        }
+        if let Ended::ClientFailed(error) | Ended::Panicked(error) | Ended::Misconfigured(error) = &ended {
+            route.tell_waiters(Until::Up, &Err(error.clone()));
         }
         match ended {
             Ended::Drained | Ended::Left { .. } | Ended::Idle => route.enter(State::Stopped, now),
@@ -471,8 +527,9 @@ impl Supervisor {
             self.systemd.ready();
         }
         self.systemd.status(format!(
-            "{} running, {} starting, {} in backoff, {} failed, {} draining",
+            "{} running, {} paused, {} starting, {} in backoff, {} failed, {} draining",
             counted(State::Running),
+            counted(State::Paused),
             counted(State::Starting),
             counted(State::Backoff),
             counted(State::Failed) + self.unplanned.len(),

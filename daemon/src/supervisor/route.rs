@@ -6,7 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{membership::MemberLock, meter::Meter, plan::Plan, restart::Restarts, status::LastReport};
+use super::{
+    by_hand::{ByHand, Hold},
+    membership::MemberLock,
+    meter::Meter,
+    orders::Waiter,
+    plan::Plan,
+    restart::Restarts,
+    status::LastReport,
+};
 use crate::worker::{RouteStats, WorkerHandle};
 
 /// Where a route is in its life.
@@ -16,6 +24,8 @@ pub enum State {
     Starting,
     /// It polls and its plugin digests.
     Running,
+    /// As running, but a person ordered that nothing is fetched and digested.
+    Paused,
     /// Its plugin or its client failed and is started again after a wait.
     Backoff,
     /// It finishes what is in hand, to stop.
@@ -62,6 +72,10 @@ pub struct Supervised {
     pub then: AfterEnd,
     /// What its worker was told to go on as, until it says that it does.
     pub swap: Option<Box<Plan>>,
+    /// What a person ordered of it.
+    pub by_hand: Option<ByHand>,
+    /// Who waits for what becomes of it.
+    pub(super) waiters: Vec<Waiter>,
     /// How fast it digests.
     pub(super) meter: Meter,
     /// What its worker said last of itself.
@@ -93,6 +107,8 @@ pub enum AfterEnd {
     AsItEnded,
     /// It is forgotten: a reload removed it, or the daemon stops.
     Forgotten,
+    /// It starts again as it is, with a new client: somebody ordered that.
+    Again,
     /// It starts again with another plan: a reload changed it.
     Replaced(Box<Plan>),
 }
@@ -104,6 +120,7 @@ impl fmt::Display for State {
         f.write_str(match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Backoff => "backoff",
             Self::Draining => "draining",
             Self::Stopped => "stopped",
@@ -137,6 +154,8 @@ impl Supervised {
             lock: None,
             then: AfterEnd::default(),
             swap: None,
+            by_hand: None,
+            waiters: Vec::new(),
             meter: Meter::default(),
             last_report: LastReport::default(),
         }
@@ -173,11 +192,14 @@ impl Supervised {
         self.since = now;
     }
 
-    /// `running` means that it polls, has an answer from its group, and its plugin digests.
+    /// `running` means that it polls, has an answer from its group, and its plugin digests; `paused` that it would.
     pub fn settle(&mut self, now: Instant) {
         let runs = self.plugin_up && self.partitions.is_some();
         match self.state {
-            State::Starting | State::Backoff if runs => self.enter(State::Running, now),
+            State::Starting | State::Backoff | State::Running | State::Paused if runs => {
+                let is_paused = self.by_hand.is_some_and(|order| order.hold == Hold::Paused);
+                self.enter(if is_paused { State::Paused } else { State::Running }, now);
+            }
             _ => {}
         }
     }

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     admin::{
-        Answer, CountStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus, Status, ThreadStatus,
+        Answer, ByHandStatus, CountStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus, Status,
+        ThreadStatus,
     },
     settings::{Isolation, Route},
     time::utc,
@@ -175,6 +176,10 @@ fn ask(route: &Supervised) -> Asked {
             plugin: route.plugin_restarts.total(),
             client: route.client_restarts.total(),
         },
+        by_hand: route.by_hand.map(|order| ByHandStatus {
+            state: order.hold.name().to_owned(),
+            since: utc(order.since_ms),
+        }),
         last_error: route.last_error.clone(),
         ..RouteStatus::default()
     };

@@ -53,7 +53,7 @@ impl Engine {
     /// Oldest first.
     fn hand_out_straight(&mut self) -> bool {
         let mut any = false;
-        while self.is_up() && !self.hands_over() && self.home.room(0) > 0 {
+        while self.may_digest() && self.home.room(0) > 0 {
             let Some(mut next) = self.outgoing.pop_front() else {
                 break;
             };
@@ -84,7 +84,7 @@ impl Engine {
 
     /// Makes calls of the partitions whose wait is over.
     fn queue_parked(&mut self, now: Instant) {
-        if !self.is_up() || self.stopping || self.hands_over() || !self.queues.any() {
+        if !self.may_digest() || self.stopping || !self.queues.any() {
             return;
         }
         self.end_waits(now);
@@ -164,7 +164,7 @@ impl Engine {
     /// Gives lanes with room what is ready, the oldest first.
     pub(super) fn dispatch(&mut self, now: Instant) -> bool {
         // Where the plugin begins elsewhere, what is here of the partition is not its any more.
-        if !self.is_up() || self.stopping || self.hands_over() || !self.seeks.is_empty() {
+        if !self.may_digest() || self.stopping || !self.seeks.is_empty() {
             return false;
         }
         self.end_waits(now);

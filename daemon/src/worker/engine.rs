@@ -13,6 +13,7 @@ use devour_abi::Progress;
 
 use super::{
     Event, Listener, RouteStats, WorkerConfig,
+    by_order::Restarting,
     calls::InHand,
     commit::Committer,
     dead_letter::Letters,
@@ -81,6 +82,12 @@ pub(super) struct Engine {
     pub letters_woke: bool,
     /// Lifecycle steps that are called or to be called and not answered, in order.
     pub steps: VecDeque<Step>,
+    /// A person ordered that nothing is fetched or handed out.
+    pub paused: bool,
+    /// A person ordered another plugin.
+    pub restarting: Option<Restarting>,
+    /// A swap that waits for that.
+    pub swap_later: Option<Box<WorkerConfig>>,
     /// What is left when a call comes back cut is read again later, not now.
     pub stopping: bool,
     /// The plugin does not give back what it has, and cannot be ended or is out of time: nothing more is asked of it.
@@ -181,6 +188,9 @@ impl Engine {
             letters: None,
             letters_woke: false,
             steps: VecDeque::new(),
+            paused: false,
+            restarting: None,
+            swap_later: None,
             stopping: false,
             stuck: false,
             seeks: Vec::new(),

@@ -67,7 +67,7 @@ impl Pending {
 impl Engine {
     /// Whether another batch may be read: there is room for it, and nothing older is in front of it.
     pub(super) fn wants_messages(&mut self) -> bool {
-        if !self.is_up() || self.stopping || !self.seeks.is_empty() || self.read_bound() == 0 {
+        if !self.may_digest() || self.stopping || !self.seeks.is_empty() || self.read_bound() == 0 {
             return false;
         }
         if self.config.is_straight() {

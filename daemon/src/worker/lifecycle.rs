@@ -169,6 +169,7 @@ impl Engine {
         if !self.has_taken_over() {
             self.tell(Event::PluginUp { pid: self.pid });
         }
+        self.succeeded();
         if !self.config.is_straight() {
             return;
         }
@@ -194,7 +195,9 @@ impl Engine {
         self.plugin = Plugin::Down;
         self.nothing_is_told();
         if !self.is_gone_by_swap(&cause) {
+            let cause = self.ended_by_order(cause);
             self.tell(Event::PluginDown { cause, lived });
+            self.start_successor();
         }
     }
 

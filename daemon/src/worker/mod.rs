@@ -13,6 +13,7 @@ use std::{
 };
 
 pub mod assignment;
+mod by_order;
 mod calls;
 pub mod commit;
 pub mod completed;
@@ -37,6 +38,7 @@ mod swap;
 
 use devour_abi::SwapMode;
 
+pub use self::by_order::Restarted;
 use self::dead_letter::DeadLetterConfig;
 pub use self::report::{Parked, PartitionReport, Report};
 use crate::{
@@ -160,7 +162,11 @@ pub enum Command {
     Dump,
     /// Say how it stands.
     Report(Reply<Report>),
-    /// Try again what is stopped; the answer names it.
+    /// Fetch nothing more and hand nothing more out, until [`Command::Resume`]; the answer is how many messages are in hand.
+    Pause(Reply<usize>),
+    /// Put a new plugin in the place of the present one; the answer comes when it digests, or cannot.
+    RestartPlugin(Reply<Restarted>),
+    /// End a pause, and try again what is stopped; the answer names it.
     Resume(Reply<Vec<String>>),
     /// Pass a message by that is parked.
     Skip {

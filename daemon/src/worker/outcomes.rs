@@ -47,6 +47,7 @@ impl Engine {
             HomeEvent::Lifecycle { lane, answer } => self.answered(lane, answer),
             HomeEvent::Stuck(why) => {
                 self.stuck = true;
+                self.cannot_be_replaced(&why);
                 self.tell(Event::PluginStuck(why));
             }
             HomeEvent::Down {

@@ -135,6 +135,7 @@ impl Loop {
             self.mind_stuck();
             self.engine.serve_letters(now);
             self.engine.mind_slow_lanes(now);
+            self.engine.mind_restart(now);
             self.engine.mind_crowded(now);
             self.engine.flush_if_due(now);
             busy |= self.engine.hand_out(now);
@@ -178,7 +179,13 @@ impl Loop {
                 Command::Stop { deadline, leave } => return Some(Told::Stop { deadline, leave }),
                 Command::Dump => self.dump(),
                 Command::Report(reply) => reply.answer(self.engine.report(&self.client)),
-                Command::Resume(reply) => reply.answer(self.engine.resume()),
+                Command::Pause(reply) => reply.answer(self.engine.pause(&self.client)),
+                Command::RestartPlugin(reply) => self.engine.restart_plugin(reply, Instant::now()),
+                Command::Resume(reply) => {
+                    self.engine.end_pause();
+                    self.unread = true;
+                    reply.answer(self.engine.resume());
+                }
                 Command::Skip {
                     topic,
                     partition,
@@ -330,7 +337,7 @@ impl Loop {
         let engine = &mut self.engine;
         let at_work =
             !engine.calls.is_empty() || engine.has_unhanded() || engine.queues.any() || engine.swap.is_some();
-        if at_work || !engine.is_up() || engine.partitions.assigned_slots().is_empty() {
+        if at_work || !engine.may_digest() || engine.partitions.assigned_slots().is_empty() {
             self.last_message = now;
             return None;
         }
@@ -342,7 +349,7 @@ impl Loop {
         let mut next = self.last_read + self.patience();
         let engine = &mut self.engine;
         // What waits for the lane, or for a plugin that is down, is woken by them.
-        let up = engine.is_up();
+        let up = engine.may_digest();
         let parked = up.then(|| engine.queues.next_end()).flatten();
         let limited = engine.rate.as_ref().filter(|_| up).map(super::rate::Rate::next);
         let limited = limited.filter(|at| *at > now);
@@ -351,7 +358,8 @@ impl Loop {
             .chain(limited)
             .chain(engine.full_at().filter(|at| up && *at > now))
             .chain(engine.any_crowded.then_some(engine.next_crowd_look))
-            .chain(engine.flush_at().filter(|_| up))
+            .chain(engine.flush_at().filter(|_| engine.is_up()))
+            .chain(engine.restart_due())
             .chain(engine.look_at())
             .chain(engine.swap_due())
             .chain(engine.committer.next())

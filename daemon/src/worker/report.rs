@@ -1,8 +1,13 @@
 //! What a route's thread says of itself when it is asked: partitions and how far they are, what is in hand, what is
-//! parked. Asks nobody: the ends of the partitions are those that the last fetch named.
+//! parked. The ends of the partitions are those that the last fetch named; where nothing is fetched, brokers are asked.
+
+use std::{collections::HashMap, time::Duration};
 
 use super::{engine::Engine, queues::Waiting};
-use crate::{kafka::Consumer, lane::Slot};
+use crate::{
+    kafka::{Consumer, TopicPartition},
+    lane::Slot,
+};
 
 /// A route at work, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +57,9 @@ pub struct Parked {
 /// With an order by key every key may be parked: an answer names so many.
 const MOST_PARKED: usize = 1000;
 
+/// How long brokers may take to say where partitions end: the route's thread has nothing else to do.
+const ENDS: Duration = Duration::from_millis(250);
+
 // === impl PartitionReport ===
 
 impl PartitionReport {
@@ -69,6 +77,14 @@ impl Engine {
     pub(super) fn report(&self, client: &Consumer) -> Report {
         let slots = self.partitions.assigned_slots();
         let names = self.partitions.names(&slots);
+        // Of what is not fetched the client does not hear how far it has grown.
+        let asks = self.held_back && (self.paused || !self.is_up());
+        let ends = if asks {
+            client.ends(&names, ENDS).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let ends: HashMap<TopicPartition, i64> = ends.into_iter().collect();
         let mut partitions: Vec<PartitionReport> = slots
             .iter()
             .zip(names)
@@ -77,7 +93,10 @@ impl Engine {
                 PartitionReport {
                     frontier: partition.tracker.frontier(),
                     committed: partition.committed,
-                    end: client.watermarks(&at).map(|marks| marks.high),
+                    end: ends
+                        .get(&at)
+                        .copied()
+                        .or_else(|| client.watermarks(&at).map(|marks| marks.high)),
                     topic: at.topic.to_string(),
                     partition: at.partition,
                 }

@@ -74,8 +74,12 @@ enum Phase {
 // === impl Engine ===
 
 impl Engine {
-    /// Begins to replace the plugin.
+    /// Begins to replace the plugin; after its restart, where one was ordered.
     pub(super) fn begin_swap(&mut self, config: WorkerConfig) {
+        if self.restarting.is_some() && !self.stopping && !self.stuck {
+            self.swap_later = Some(Box::new(config));
+            return;
+        }
         if self.stopping || self.stuck {
             let why = if self.stuck {
                 "its plugin is stuck in the daemon's own thread and cannot be replaced: only a restart of the daemon \
@@ -142,6 +146,11 @@ impl Engine {
             self.phase(),
             Some(Phase::GivingBack(_) | Phase::Leaving | Phase::Ending)
         )
+    }
+
+    /// Another plugin is taking over; what the old one does after that does not matter.
+    pub(super) fn is_swapping(&self) -> bool {
+        !matches!(self.phase(), None | Some(Phase::Stopping | Phase::Gone))
     }
 
     /// The new plugin has everything, and nobody was told yet that it digests.
