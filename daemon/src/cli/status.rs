@@ -211,7 +211,8 @@ fn whole(route: &RouteStatus, now: i64) -> String {
     );
     let none = || "-".to_owned();
     let mut line = |what: &str, value: String| {
-        // Writing to a String cannot fail.
+        // What has several lines goes on below its first. Writing to a String cannot fail.
+        let value = value.trim_end().replace('\n', &format!("\n{:14}", ""));
         let _ = writeln!(text, "  {what:<11} {value}");
     };
     if let Some(order) = &route.by_hand {

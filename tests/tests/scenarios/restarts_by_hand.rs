@@ -1,15 +1,16 @@
 //! `devourd restart` a thousand times under load (a hundred in CI): no growth of descriptors, threads or children, no
 //! rebalance, no restart that counts, and every message is digested once and in order. The same, fewer times, with every
-//! kind of consumer and isolation; with `--client`, where the member comes back to what it had; and with a plugin that does
-//! not give its message back in time, whose successor gets it.
+//! kind of consumer and isolation; with `--client`, where the member comes back to what it had; with a plugin that does
+//! not give its message back in time, whose successor gets it; and while reloads swap the same plugin.
 
 use std::fs;
 
 use devour_tests::{
-    control::{await_status, control, status_of},
-    daemon::{Daemon, Route, SOON},
+    control::{await_status, control, status, status_of},
+    daemon::{Daemon, Route, SOON, Signal},
     judge::Order,
     kafka::Kafka,
+    process::Exit,
     scale,
     scenario::{Isolation, Outcome, Run},
     stage::{ROUTE, Stage},
@@ -34,6 +35,7 @@ pub const RUNS: &[Run] = &[
     Run::Shared("lanes", |kafka| restarts(kafka, Isolation::Process, "Lanes", scale::messages(200))),
     Run::Shared("client", client),
     Run::Shared("blocked", blocked),
+    Run::Shared("during_reloads", during_reloads),
 ];
 
 const PARTITIONS: i32 = 4;
@@ -158,6 +160,43 @@ fn blocked(kafka: &Kafka) -> Outcome {
     stage.await_all()?;
     let status = status_of(&stage.home, ROUTE)?;
     assert_eq!(status["restarts"]["plugin"], 0, "{status}");
+    daemon.stop()?;
+    stage.all_is_committed()?;
+    stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+fn during_reloads(kafka: &Kafka) -> Outcome {
+    let mut stage = Stage::new(kafka, "restarts-reloads", PARTITIONS)?;
+    let route = route(&stage, Isolation::Process, "Ledger");
+    let settings = |work_us: u64| stage.settings(route.clone().work_us(work_us));
+    let versions = [settings(100), settings(120)];
+    let daemon = stage.home.start(&versions[0])?;
+    let load = stage.load(1000)?;
+    stage.await_digested(200)?;
+    let generations = stage.admin.generations(&stage.group)?;
+    let (mut done, mut refused) = (0, 0);
+    for round in 1..=scale::messages(200) as usize {
+        stage.home.write(&versions[round % 2])?;
+        let from = daemon.log().len();
+        daemon.signal(Signal::HUP)?;
+        // Before the swap, in the midst of it or behind it, as it comes.
+        let restart = control(&stage.home, &["restart", ROUTE])?;
+        if restart.exit == Exit::Status(0) {
+            done += 1;
+        } else {
+            restart.says("a restart in the midst of a swap", ["a reload is giving it another plugin"]);
+            refused += 1;
+        }
+        daemon.wait_for_from(from, "the reload", SOON, |line| line.says("reloaded"))?;
+        let last = status(&stage.home)?["last_reload"].clone();
+        assert_eq!(last["outcome"], "done", "round {round}: {last}");
+        assert_eq!(last["routes"][0]["change"], "swapped", "round {round}: {last}");
+    }
+    assert!(done > 0, "{done} done, {refused} refused");
+    stage.take_load(load)?;
+    stage.await_all()?;
+    assert_eq!(stage.admin.generations(&stage.group)?, generations, "no rebalance");
     daemon.stop()?;
     stage.all_is_committed()?;
     stage.verdict()?.once_in_order()?;
