@@ -26,6 +26,7 @@ scenarios! {
     async_digests,
     broker_restart,
     by_hand,
+    buffering,
     churn,
     compaction_gaps,
     every_message_once,

@@ -1,6 +1,6 @@
 //! From the ready queues, or from what was read, to calls for the lanes; and which partitions are fetched.
 
-use std::{sync::Arc, time::Instant};
+use std::{cmp::Reverse, sync::Arc, time::Instant};
 
 use super::{
     calls::{InHand, Item, Standing},
@@ -169,12 +169,15 @@ impl Engine {
         }
         self.end_waits(now);
         let mut any = self.store_pending();
+        if self.queues.ready().messages == 0 {
+            self.filling = None;
+        }
         while let Some((lane, free)) = self.free_lane() {
-            let Some(bounds) = self.bounds(free, now) else {
+            let Some(bounds) = self.bounds(lane, free, now) else {
                 break;
             };
             let mut taken = std::mem::take(&mut self.taken);
-            self.queues.take(bounds, &mut taken);
+            self.queues.take(lane, bounds, &mut taken);
             let handed = !taken.is_empty() && self.hand_to(lane, &mut taken);
             taken.clear();
             self.taken = taken;
@@ -182,24 +185,26 @@ impl Engine {
                 break;
             }
             any = true;
-            self.filling = (self.queues.ready().0 > 0).then_some(now);
+            self.filling = (self.queues.ready().messages > 0).then_some(now);
         }
         any
     }
 
-    /// The lane with the fewest calls that may have another, and how many may.
+    /// The lane with the fewest calls that may have another (of several the one for which most is ready), and how many may.
     fn free_lane(&self) -> Option<(usize, usize)> {
         // A digest that is slow is not put behind another: any lane that comes free may take it.
         let depth = if self.pace.size() <= 4 { 1 } else { 2 };
-        let mut best: Option<(usize, usize)> = None;
+        let mut best: Option<(usize, (usize, Reverse<usize>))> = None;
         let mut free = 0;
         for (at, lane) in self.lanes.iter().enumerate() {
             // Nothing is put behind a message that takes long.
             let slow = lane.recalled && lane.calls > 0;
             if lane.calls < depth && !slow && self.home.room(at) > 0 {
                 free += 1;
-                if best.is_none_or(|(_, calls)| lane.calls < calls) {
-                    best = Some((at, lane.calls));
+                let (any, own) = self.queues.ready_for(at);
+                let rank = (lane.calls, Reverse(own.messages));
+                if any.messages + own.messages > 0 && best.is_none_or(|(_, best)| rank < best) {
+                    best = Some((at, rank));
                 }
             }
         }
@@ -207,15 +212,12 @@ impl Engine {
     }
 
     /// How much the next call may have; `None` for nothing now.
-    fn bounds(&mut self, free: usize, now: Instant) -> Option<Take> {
-        let (ready, bytes) = self.queues.ready();
-        if ready == 0 {
-            self.filling = None;
-            return None;
-        }
+    fn bounds(&mut self, lane: usize, free: usize, now: Instant) -> Option<Take> {
+        let (any, own) = self.queues.ready_for(lane);
+        let ready = any + own;
         let batch = self.config.batch;
         let since = *self.filling.get_or_insert(now);
-        let is_full = ready >= batch.max_messages || bytes >= batch.max_bytes;
+        let is_full = ready.messages >= batch.max_messages || ready.bytes >= batch.max_bytes;
         if !is_full && since + batch.max_wait > now {
             return None;
         }
@@ -228,7 +230,7 @@ impl Engine {
         }
         // Shared out among the lanes that are free, unless a full call was waited for.
         if batch.max_wait.is_zero() {
-            messages = messages.min(ready.div_ceil(free.max(1)));
+            messages = messages.min(own.messages + any.messages.div_ceil(free.max(1)));
         }
         if messages == 0 {
             return None;

@@ -81,10 +81,12 @@ impl Engine {
             return allowed && self.outgoing.is_empty() && self.home.room(0) > 0;
         }
         let has_room = self.home.stock().is_some_and(|stock| stock.used() < stock.size());
+        // What is buffered is to have most of the room, not what waits.
+        let most = self.config.memory / if self.config.buffers() { 4 } else { 1 };
         self.pending.is_empty()
             && has_room
             && self.queues.len() < MAX_QUEUED.max(self.config.in_flight)
-            && self.queues.ready().1 < self.config.memory
+            && self.queues.ready().bytes < most
             && self.queues.copied_bytes() < self.config.memory
     }
 

@@ -236,13 +236,21 @@ impl Engine {
     pub(super) fn flush_if_due(&mut self, now: Instant) {
         let Some(policy) = self.config.flush else { return };
         let Some(since) = self.buffered else { return };
-        let full = self
-            .home
-            .stock()
-            .is_some_and(|stock| stock.used() * 2 >= stock.size());
-        if full || self.buffered_messages >= policy.max_messages || since + policy.max_wait <= now {
+        let is_due = self.buffered_messages >= policy.max_messages || since + policy.max_wait <= now;
+        if is_due || self.buffered_fills_the_stock() {
             self.flush();
         }
+    }
+
+    /// What is buffered takes half of the stock, or all its room is taken and there is nothing else to do.
+    fn buffered_fills_the_stock(&mut self) -> bool {
+        let held = self.buffered_messages.saturating_mul(self.mean_bytes);
+        let is_blocked = self.queues.ready().messages == 0;
+        let waits = !self.pending.is_empty();
+        self.home.stock().is_some_and(|stock| {
+            let is_full = waits || stock.used() >= stock.size();
+            held.saturating_mul(2) >= stock.size() || (is_full && is_blocked)
+        })
     }
 
     /// When it is time by age.

@@ -88,10 +88,14 @@ impl Engine {
         };
         let gone = partition.in_hand == 0 && !partition.assigned;
         self.in_hand_now = self.in_hand_now.saturating_sub(1);
-        if queue != super::queues::QueueId::NONE
-            && let Some(emptied) = self.queues.let_go(queue)
-        {
-            self.emptied(emptied);
+        if queue != super::queues::QueueId::NONE {
+            let emptied = match item.standing {
+                Standing::Buffered => self.queues.let_go_buffered(queue),
+                _ => self.queues.let_go(queue),
+            };
+            if let Some(emptied) = emptied {
+                self.emptied(emptied);
+            }
         }
         if gone {
             self.forget_slot(item.slot);
@@ -413,6 +417,7 @@ impl Engine {
             }
             if self.config.buffers() {
                 call.items[index].standing = Standing::Buffered;
+                self.queues.buffer(call.items[index].queue, call.lane);
                 buffered += 1;
             } else if let Some(item) = call.settle(index) {
                 self.done(item);

@@ -1,6 +1,6 @@
 //! Ready queues: one for every order tag that has messages waiting or in hand. A lane takes the next ready queue, the
-//! one whose first message came first; a tag is with one lane at a time, and what failed holds back its tag alone. Pure:
-//! time comes as an argument.
+//! one whose first message came first; a tag is with one lane at a time, and what failed holds back its tag alone. A tag
+//! whose messages in hand are only buffered is ready for the lane that has them. Pure: time comes as an argument.
 //!
 //! With one lane in the order of partitions, messages go straight to the lane; then only partitions that wait have a
 //! queue.
@@ -25,6 +25,8 @@ pub struct Queues {
     fresh: VecDeque<Listed>,
     /// Ready again, after they were in hand or waited.
     again: BinaryHeap<Reverse<Listed>>,
+    /// Ready for one lane only, which has buffered earlier messages of them.
+    bound: Vec<Bound>,
     /// Waits with an end.
     timed: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     /// Partitions of which nothing new may begin beyond this offset, the frontier.
@@ -35,8 +37,8 @@ pub struct Queues {
     set_aside: Vec<Listed>,
     arrivals: u64,
     messages: usize,
-    ready_messages: usize,
-    ready_bytes: usize,
+    /// In queues that are ready for any lane.
+    ready: Ready,
     copied_bytes: usize,
     waiting: usize,
 }
@@ -124,6 +126,10 @@ struct Queue {
     /// Bytes of its messages.
     bytes: usize,
     in_hand: u32,
+    /// Those in hand that their lane has digested and not flushed.
+    buffered: u32,
+    /// That lane.
+    lane: usize,
     waiting: Option<Waiting>,
     /// Offset of the message that failed last, and when it failed first (milliseconds since the epoch).
     failing: Option<(i64, i64)>,
@@ -132,6 +138,22 @@ struct Queue {
     listed: bool,
     /// Tells an entry of this life of the queue from one of an earlier.
     life: u32,
+}
+
+/// What ready queues hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Messages.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// Queues that are ready for one lane.
+#[derive(Debug, Default)]
+struct Bound {
+    listed: BinaryHeap<Reverse<Listed>>,
+    ready: Ready,
 }
 
 /// A ready queue: when its first message came, which, and in which life.
@@ -216,9 +238,63 @@ impl Queued {
     }
 }
 
+// === impl Ready ===
+
+impl Ready {
+    fn add(&mut self, messages: usize, bytes: usize) {
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, messages: usize, bytes: usize) {
+        self.messages -= messages;
+        self.bytes -= bytes;
+    }
+}
+
+impl std::ops::Add for Ready {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    /// A lane may take of it: none digests any of it now, and it waits for nothing.
+    fn is_free(&self) -> bool {
+        self.in_hand == self.buffered && self.waiting.is_none()
+    }
+
+    /// The lane that alone may take of it.
+    fn bound_to(&self) -> Option<usize> {
+        (self.buffered > 0).then_some(self.lane)
+    }
+}
+
 // === impl Queues ===
 
 impl Queues {
+    /// Where the messages of a queue that is listed are counted.
+    fn ready_mut(&mut self, bound_to: Option<usize>) -> &mut Ready {
+        match bound_to {
+            None => &mut self.ready,
+            Some(lane) => &mut self.bound_mut(lane).ready,
+        }
+    }
+
+    fn bound_mut(&mut self, lane: usize) -> &mut Bound {
+        if self.bound.len() <= lane {
+            self.bound.resize_with(lane + 1, Bound::default);
+        }
+        &mut self.bound[lane]
+    }
+
     fn queue(&self, id: QueueId) -> &Queue {
         &self.queues[id.0 as usize]
     }
@@ -274,15 +350,16 @@ impl Queues {
         let queue = &mut self.queues[id.0 as usize];
         queue.bytes += bytes;
         queue.messages.push_back(message);
+        let bound_to = queue.bound_to();
         if queue.listed {
-            self.ready_messages += 1;
-            self.ready_bytes += bytes;
-        } else if queue.in_hand == 0 && queue.waiting.is_none() {
+            self.ready_mut(bound_to).add(1, bytes);
+        } else if bound_to.is_some() {
+            self.list_again(id);
+        } else if queue.is_free() {
             queue.listed = true;
             let (first, count) = (queue.messages[0].arrival, queue.messages.len());
             let (bytes, life) = (queue.bytes, queue.life);
-            self.ready_messages += count;
-            self.ready_bytes += bytes;
+            self.ready.add(count, bytes);
             self.fresh.push_back((first, id.0, life));
         }
     }
@@ -303,10 +380,10 @@ impl Queues {
         // It had its turn already.
         message.arrival = 0;
         self.count_in(&message);
-        let listed = self.queue(id).listed;
+        let queue = self.queue(id);
+        let (listed, bound_to) = (queue.listed, queue.bound_to());
         if listed {
-            self.ready_messages += 1;
-            self.ready_bytes += message.bytes as usize;
+            self.ready_mut(bound_to).add(1, message.bytes as usize);
         }
         let queue = self.queue_mut(id);
         queue.bytes += message.bytes as usize;
@@ -328,7 +405,7 @@ impl Queues {
     /// Lists a queue that is ready and not listed.
     fn list_again(&mut self, id: QueueId) {
         let queue = self.queue_mut(id);
-        if queue.listed || queue.in_hand > 0 || queue.waiting.is_some() {
+        if queue.listed || !queue.is_free() {
             return;
         }
         let Some(first) = queue.messages.front() else {
@@ -336,10 +413,12 @@ impl Queues {
         };
         queue.listed = true;
         let entry = (first.arrival, id.0, queue.life);
-        let (count, bytes) = (queue.messages.len(), queue.bytes);
-        self.ready_messages += count;
-        self.ready_bytes += bytes;
-        self.again.push(Reverse(entry));
+        let (count, bytes, bound_to) = (queue.messages.len(), queue.bytes, queue.bound_to());
+        self.ready_mut(bound_to).add(count, bytes);
+        match bound_to {
+            None => self.again.push(Reverse(entry)),
+            Some(lane) => self.bound_mut(lane).listed.push(Reverse(entry)),
+        }
     }
 
     fn unlist(&mut self, id: QueueId) {
@@ -347,20 +426,30 @@ impl Queues {
         if std::mem::take(&mut queue.listed) {
             // Entries of an earlier listing are of another life.
             queue.life = queue.life.wrapping_add(1);
-            let (count, bytes) = (queue.messages.len(), queue.bytes);
-            self.ready_messages -= count;
-            self.ready_bytes -= bytes;
+            let (count, bytes, bound_to) = (queue.messages.len(), queue.bytes, queue.bound_to());
+            self.ready_mut(bound_to).remove(count, bytes);
         }
     }
 
-    fn next_listed(&mut self) -> Option<QueueId> {
+    /// The entry of the queue whose first message came first, of those that `lane` may take.
+    fn pop_listed(&mut self, lane: usize) -> Option<Listed> {
+        let fresh = self.fresh.front().map(|entry| entry.0);
+        let again = self.again.peek().map(|Reverse(entry)| entry.0);
+        let bound = self.bound.get(lane).and_then(|bound| bound.listed.peek());
+        let bound = bound.map(|Reverse(entry)| entry.0);
+        let first = [fresh, again, bound].into_iter().flatten().min()?;
+        if bound == Some(first) {
+            return self.bound[lane].listed.pop().map(|Reverse(entry)| entry);
+        }
+        if again == Some(first) {
+            return self.again.pop().map(|Reverse(entry)| entry);
+        }
+        self.fresh.pop_front()
+    }
+
+    fn next_listed(&mut self, lane: usize) -> Option<QueueId> {
         loop {
-            let entry = match (self.fresh.front(), self.again.peek()) {
-                (None, None) => return None,
-                (Some(fresh), Some(Reverse(again))) if again.0 < fresh.0 => self.again.pop()?.0,
-                (None, Some(_)) => self.again.pop()?.0,
-                (Some(_), _) => self.fresh.pop_front()?,
-            };
+            let entry = self.pop_listed(lane)?;
             let id = QueueId(entry.1);
             let queue = self.queue(id);
             if !queue.listed || queue.life != entry.2 {
@@ -381,13 +470,13 @@ impl Queues {
         }
     }
 
-    /// Takes messages of ready queues for one call, oldest first, whole tags as far as the bounds allow. What failed
-    /// before is taken alone of its tag.
-    pub fn take(&mut self, bounds: Take, taken: &mut Vec<Taken>) {
+    /// Takes messages of queues that are ready for `lane` for one call, oldest first, whole tags as far as the bounds allow.
+    /// What failed before is taken alone of its tag.
+    pub fn take(&mut self, lane: usize, bounds: Take, taken: &mut Vec<Taken>) {
         let mut bytes = 0;
         let start = taken.len();
         while taken.len() - start < bounds.messages {
-            let Some(id) = self.next_listed() else { return };
+            let Some(id) = self.next_listed(lane) else { return };
             let room = bounds.messages - (taken.len() - start);
             let mut quantum = bounds.of_a_tag.min(room);
             self.unlist(id);
@@ -444,7 +533,7 @@ impl Queues {
     /// there is no such queue.
     pub fn take_one_queue(&mut self, bounds: Take) -> Vec<Taken> {
         let mut taken = Vec::new();
-        let Some(id) = self.next_listed() else {
+        let Some(id) = self.next_listed(0) else {
             return taken;
         };
         self.unlist(id);
@@ -486,23 +575,48 @@ impl Queues {
     pub fn let_go(&mut self, id: QueueId) -> Option<Emptied> {
         let queue = &mut self.queues[id.0 as usize];
         queue.in_hand -= 1;
-        if queue.in_hand > 0 {
+        if queue.in_hand > queue.buffered {
             return None;
         }
         self.settle(id)
     }
 
-    /// Lists or forgets a queue with nothing in hand.
+    /// A message that was taken is digested by `lane`, and done when that has flushed: until then what follows it goes to
+    /// that lane.
+    pub fn buffer(&mut self, id: QueueId, lane: usize) {
+        let queue = &mut self.queues[id.0 as usize];
+        debug_assert!(queue.buffered < queue.in_hand && queue.bound_to().is_none_or(|bound| bound == lane));
+        queue.buffered += 1;
+        queue.lane = lane;
+        let _not_empty = self.settle(id);
+    }
+
+    /// As [`Queues::let_go`], of a message that was buffered.
+    pub fn let_go_buffered(&mut self, id: QueueId) -> Option<Emptied> {
+        if self.queue(id).buffered == 1 {
+            // From now on it is any lane's.
+            self.unlist(id);
+        }
+        let queue = &mut self.queues[id.0 as usize];
+        queue.buffered -= 1;
+        queue.in_hand -= 1;
+        if queue.in_hand > queue.buffered {
+            return None;
+        }
+        self.settle(id)
+    }
+
+    /// Lists a queue of which nothing is digested now, or forgets it, if nothing of it is in hand either.
     fn settle(&mut self, id: QueueId) -> Option<Emptied> {
         let queue = self.queue(id);
-        if queue.in_hand > 0 || queue.waiting.is_some() {
+        if !queue.is_free() {
             return None;
         }
         if !queue.messages.is_empty() {
             self.list_again(id);
             return None;
         }
-        Some(self.forget(id))
+        (queue.in_hand == 0).then(|| self.forget(id))
     }
 
     fn forget(&mut self, id: QueueId) -> Emptied {
@@ -742,8 +856,13 @@ impl Queues {
             None => self.held_back.remove(&slot),
         };
         if known.is_some() {
-            let set_aside = std::mem::take(&mut self.set_aside);
-            self.again.extend(set_aside.into_iter().map(Reverse));
+            for entry in std::mem::take(&mut self.set_aside) {
+                // One that is listed elsewhere by now is of another life.
+                match self.queue(QueueId(entry.1)).bound_to() {
+                    None => self.again.push(Reverse(entry)),
+                    Some(lane) => self.bound_mut(lane).listed.push(Reverse(entry)),
+                }
+            }
         }
     }
 
@@ -766,10 +885,20 @@ impl Queues {
         self.messages == 0
     }
 
-    /// Messages and bytes in queues that are ready.
+    /// What is in queues that are ready for some lane.
     #[must_use]
-    pub fn ready(&self) -> (usize, usize) {
-        (self.ready_messages, self.ready_bytes)
+    pub fn ready(&self) -> Ready {
+        self.bound.iter().fold(self.ready, |sum, bound| sum + bound.ready)
+    }
+
+    /// What is in queues that are ready for any lane, and in those that are for `lane` alone.
+    #[must_use]
+    pub fn ready_for(&self, lane: usize) -> (Ready, Ready) {
+        let bound = self
+            .bound
+            .get(lane)
+            .map_or_else(Ready::default, |bound| bound.ready);
+        (self.ready, bound)
     }
 
     /// Whether there is any queue at all.

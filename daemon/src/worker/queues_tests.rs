@@ -46,6 +46,15 @@ enum Step {
         lane: usize,
         failed: Option<(usize, u64)>,
     },
+    /// A call of this lane comes back: all of it is digested, and done when the lane has flushed.
+    Buffer {
+        lane: usize,
+    },
+    Flush {
+        lane: usize,
+    },
+    /// All lanes are gone: what they had, buffered or not, waits again.
+    Die,
     Pass(u64),
     HoldBack(u32, bool),
 }
@@ -55,14 +64,17 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0_u64..6).prop_map(Step::Push),
         3 => (0_usize..3, 1_usize..5, 1_usize..3).prop_map(|(lane, messages, of_a_tag)| Step::Take { lane, messages, of_a_tag }),
         3 => (0_usize..3, proptest::option::of((0_usize..4, 0_u64..50))).prop_map(|(lane, failed)| Step::Return { lane, failed }),
+        3 => (0_usize..3).prop_map(|lane| Step::Buffer { lane }),
+        1 => (0_usize..3).prop_map(|lane| Step::Flush { lane }),
+        1 => Just(Step::Die),
         1 => (0_u64..40).prop_map(Step::Pass),
         1 => (0_u32..3, any::<bool>()).prop_map(|(slot, hold)| Step::HoldBack(slot, hold)),
     ]
 }
 
 proptest! {
-    /// Three lanes take, give back, fail: each tag is with one lane at a time, in its order; in the end all was digested
-    /// exactly once.
+    /// Three lanes take, give back, fail, buffer, flush, die: each tag is with one lane at a time, with one call of it, in
+    /// its order; in the end all was digested exactly once (and what died before it was flushed, again).
     #[test]
     fn order_is_kept_and_nothing_is_lost(steps in proptest::collection::vec(step(), 1..200)) {
         let mut queues = Queues::default();
@@ -73,12 +85,26 @@ proptest! {
         let mut done: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
         let mut pushed: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
         let mut lanes: Vec<Vec<Vec<Taken>>> = vec![Vec::new(), Vec::new(), Vec::new()];
+        // What each lane has digested and not flushed.
+        let mut buffered: Vec<Vec<Taken>> = vec![Vec::new(), Vec::new(), Vec::new()];
+        let flush = |queues: &mut Queues, buffered: &mut Vec<Taken>, done: &mut BTreeMap<u64, Vec<i64>>| {
+            for taken in buffered.drain(..) {
+                done.entry(taken.tag).or_default().push(taken.message.offset);
+                queues.let_go_buffered(taken.queue);
+            }
+        };
         let give_back = |queues: &mut Queues, call: Vec<Taken>, failed: Option<(usize, u64)>, now: Instant,
-                             done: &mut BTreeMap<u64, Vec<i64>>| {
+                             done: &mut BTreeMap<u64, Vec<i64>>, lane: usize, buffered: &mut Vec<Taken>| {
             let failed = failed.filter(|(at, _)| *at < call.len());
             let failed_tag = failed.map(|(at, _)| call[at].tag);
             for (at, taken) in call.into_iter().enumerate() {
                 let waits = failed.is_some_and(|(first, _)| at >= first) && Some(taken.tag) == failed_tag;
+                // What follows a buffered message is not done before it.
+                if !waits && buffered.iter().any(|other| other.tag == taken.tag) {
+                    queues.buffer(taken.queue, lane);
+                    buffered.push(taken);
+                    continue;
+                }
                 if !waits {
                     done.entry(taken.tag).or_default().push(taken.message.offset);
                 } else {
@@ -103,11 +129,16 @@ proptest! {
                 Step::Take { lane, messages, of_a_tag } => {
                     let mut call = Vec::new();
                     queues.end_waits(now);
-                    queues.take(Take { messages, of_a_tag, ..ALL }, &mut call);
+                    let (any, own) = queues.ready_for(lane);
+                    queues.take(lane, Take { messages, of_a_tag, ..ALL }, &mut call);
                     prop_assert!(call.len() <= messages);
+                    prop_assert!(call.len() <= any.messages + own.messages);
                     for taken in &call {
                         let elsewhere = lanes.iter().flatten().flatten().any(|other| other.tag == taken.tag);
                         prop_assert!(!elsewhere, "a tag is with two calls");
+                        let mut others = buffered.iter().enumerate().filter(|(other, _)| *other != lane);
+                        let elsewhere = others.any(|(_, has)| has.iter().any(|other| other.tag == taken.tag));
+                        prop_assert!(!elsewhere, "a tag is buffered by another lane");
                     }
                     if !call.is_empty() {
                         lanes[lane].push(call);
@@ -116,15 +147,42 @@ proptest! {
                 Step::Return { lane, failed } => {
                     if !lanes[lane].is_empty() {
                         let call = lanes[lane].remove(0);
-                        give_back(&mut queues, call, failed, now, &mut done);
+                        give_back(&mut queues, call, failed, now, &mut done, lane, &mut buffered[lane]);
                     }
+                }
+                Step::Buffer { lane } => {
+                    if !lanes[lane].is_empty() {
+                        for taken in lanes[lane].remove(0) {
+                            queues.buffer(taken.queue, lane);
+                            buffered[lane].push(taken);
+                        }
+                    }
+                }
+                Step::Flush { lane } => flush(&mut queues, &mut buffered[lane], &mut done),
+                Step::Die => {
+                    let calls = lanes.iter_mut().flat_map(std::mem::take).flatten();
+                    let out: Vec<(bool, Taken)> = calls.map(|taken| (false, taken)).collect();
+                    let held = buffered.iter_mut().flat_map(std::mem::take);
+                    let held: Vec<(bool, Taken)> = held.map(|taken| (true, taken)).collect();
+                    for (was_buffered, taken) in out.into_iter().chain(held) {
+                        let mut again = queued(taken.tag, taken.message.offset);
+                        again.attempt = taken.message.attempt;
+                        assert!(queues.put_back(taken.tag, taken.slot, 0, again).is_none());
+                        if was_buffered {
+                            queues.let_go_buffered(taken.queue);
+                        } else {
+                            queues.let_go(taken.queue);
+                        }
+                    }
+                    queues.forget_holds();
                 }
                 Step::Pass(milliseconds) => now += Duration::from_millis(milliseconds),
                 Step::HoldBack(slot, hold) => queues.hold_back(Slot(slot), hold.then_some(i64::MIN)),
             }
             let waiting: usize = pushed.values().map(Vec::len).sum::<usize>()
                 - done.values().map(Vec::len).sum::<usize>()
-                - lanes.iter().flatten().map(Vec::len).sum::<usize>();
+                - lanes.iter().flatten().map(Vec::len).sum::<usize>()
+                - buffered.iter().map(Vec::len).sum::<usize>();
             prop_assert_eq!(queues.len(), waiting);
             for (tag, done) in &done {
                 prop_assert_eq!(done, &pushed[tag][..done.len()], "a tag's messages are done in their order");
@@ -133,22 +191,25 @@ proptest! {
         for slot in 0..3 {
             queues.hold_back(Slot(slot), None);
         }
+        for lane in &mut buffered {
+            flush(&mut queues, lane, &mut done);
+        }
         for call in lanes.into_iter().flatten() {
-            give_back(&mut queues, call, None, now, &mut done);
+            give_back(&mut queues, call, None, now, &mut done, 0, &mut Vec::new());
         }
         queues.end_waits(now + Duration::from_secs(10));
         loop {
             let mut call = Vec::new();
-            queues.take(ALL, &mut call);
+            queues.take(0, ALL, &mut call);
             if call.is_empty() {
                 break;
             }
-            give_back(&mut queues, call, None, now, &mut done);
+            give_back(&mut queues, call, None, now, &mut done, 0, &mut Vec::new());
         }
         prop_assert_eq!(done, pushed, "none is starved, none lost");
         prop_assert!(queues.is_empty() && !queues.any() && queues.waiting_tags() == 0);
         prop_assert_eq!(queues.copied_bytes(), 0);
-        prop_assert_eq!(queues.ready(), (0, 0));
+        prop_assert_eq!(queues.ready(), Ready::default());
     }
 }
 
@@ -160,10 +221,10 @@ fn the_oldest_message_goes_first_also_when_its_tag_was_in_hand() {
     }
     let one = Take { messages: 1, ..ALL };
     let mut call = Vec::new();
-    queues.take(one, &mut call);
+    queues.take(0, one, &mut call);
     queues.let_go(call[0].queue);
     let mut second = Vec::new();
-    queues.take(one, &mut second);
+    queues.take(0, one, &mut second);
     assert_eq!(
         second[0].message.offset, 1,
         "it came before those of tags 2 and 3"
@@ -178,17 +239,17 @@ fn what_failed_is_tried_alone_of_its_tag_and_its_lane_is_told_to_let_go() {
         queues.push(7, Slot(0), queued(7, offset));
     }
     let mut call = Vec::new();
-    queues.take(Take { messages: 1, ..ALL }, &mut call);
+    queues.take(0, Take { messages: 1, ..ALL }, &mut call);
     let failed = call.remove(0);
     queues.wait(7, Slot(0), Waiting::Until(now), Some(4), 0);
     let mut again = queued(7, 0);
     again.attempt = 2;
     queues.put_back(7, Slot(0), 0, again);
     queues.let_go(failed.queue);
-    queues.take(ALL, &mut call);
+    queues.take(0, ALL, &mut call);
     assert!(call.is_empty(), "it waits");
     queues.end_waits(now);
-    queues.take(ALL, &mut call);
+    queues.take(0, ALL, &mut call);
     let offsets: Vec<(i64, Option<usize>)> = call
         .iter()
         .map(|taken| (taken.message.offset, taken.held_by))
@@ -217,7 +278,7 @@ fn a_partition_that_goes_takes_its_queues_along_and_nothing_of_it_comes_back() {
     dropped.sort_unstable();
     assert_eq!((dropped, held.len(), queues.len()), (vec![0, 2], 1, 1));
     let mut call = Vec::new();
-    queues.take(ALL, &mut call);
+    queues.take(0, ALL, &mut call);
     assert_eq!(call.iter().map(|taken| taken.tag).collect::<Vec<_>>(), [2]);
 }
 
@@ -227,7 +288,7 @@ fn two_partitions_never_share_a_queue() {
     queues.push(9, Slot(0), queued(9, 0));
     queues.push(9, Slot(1), queued(9, 0));
     let mut call = Vec::new();
-    queues.take(ALL, &mut call);
+    queues.take(0, ALL, &mut call);
     assert_eq!(
         call.iter().map(|taken| taken.slot).collect::<Vec<_>>(),
         [Slot(0), Slot(1)]
