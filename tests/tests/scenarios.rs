@@ -80,6 +80,7 @@ scenarios! {
     tls_client_certificate,
     tombstones_headers_null_keys,
     two_clusters,
+    slow_digest,
 }
 
 fn main() -> ExitCode {

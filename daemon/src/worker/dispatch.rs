@@ -427,11 +427,11 @@ impl Engine {
         }
     }
 
-    /// Whether it is not to be read on: because of what is finished of it, or because as many of its messages are begun as
+    /// Whether it is not to be read on: because of what is finished of it or waits behind a slow digest, or because as many of its messages are begun as
     /// `queued_max_messages` allows (paused, it waits for half of them).
     fn is_at_its_bound(&self, slot: Slot) -> bool {
         let partition = self.partitions.get(slot);
-        if partition.crowded {
+        if partition.crowded || partition.blocked {
             return true;
         }
         let Some(most) = self.config.queued_max_messages else {

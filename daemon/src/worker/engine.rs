@@ -13,6 +13,7 @@ use devour_abi::Progress;
 
 use super::{
     Event, Listener, RouteStats, WorkerConfig,
+    blocked::Blocked,
     by_order::Restarting,
     calls::InHand,
     commit::Committer,
@@ -73,6 +74,8 @@ pub(super) struct Engine {
     pub any_crowded: bool,
     /// When partitions are looked at next whose finished offsets may fill their room.
     pub next_crowd_look: Instant,
+    /// Partitions of which too much waits behind digests that take long.
+    pub blocked: Blocked,
     /// When lanes are looked at next that may be slow.
     pub next_look: Instant,
     pub committer: Committer,
@@ -184,6 +187,7 @@ impl Engine {
             buffered_messages: 0,
             any_crowded: false,
             next_crowd_look: now,
+            blocked: Blocked::new(now),
             next_look: now,
             letters: None,
             letters_woke: false,

@@ -13,6 +13,7 @@ use std::{
 };
 
 pub mod assignment;
+mod blocked;
 mod by_order;
 mod calls;
 pub mod commit;

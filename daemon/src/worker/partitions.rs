@@ -37,6 +37,8 @@ pub struct Partition {
     pub paused: bool,
     /// What is finished beyond the frontier nearly fills its room: nothing new begins.
     pub crowded: bool,
+    /// Too much of it waits behind digests that take long: it is not read on.
+    pub blocked: bool,
     /// About to be given up: nothing of it is handed out any more.
     pub going: bool,
     /// Ours; false once it was revoked.
@@ -70,6 +72,7 @@ impl Partition {
             queue: QueueId::NONE,
             paused: false,
             crowded: false,
+            blocked: false,
             going: false,
             assigned: true,
             epochs: Vec::new(),

@@ -137,6 +137,7 @@ impl Loop {
             self.engine.mind_slow_lanes(now);
             self.engine.mind_restart(now);
             self.engine.mind_crowded(now);
+            self.engine.mind_blocked(now);
             self.engine.flush_if_due(now);
             busy |= self.engine.hand_out(now);
             busy |= self.engine.mind_swap(now);
@@ -358,6 +359,7 @@ impl Loop {
             .chain(limited)
             .chain(engine.full_at().filter(|at| up && *at > now))
             .chain(engine.any_crowded.then_some(engine.next_crowd_look))
+            .chain(engine.blocked.next())
             .chain(engine.flush_at().filter(|_| engine.is_up()))
             .chain(engine.restart_due())
             .chain(engine.look_at())

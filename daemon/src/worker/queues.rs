@@ -9,7 +9,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hasher},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::lane::{Kept, Record, Slot};
@@ -131,6 +131,8 @@ struct Queue {
     /// That lane.
     lane: usize,
     waiting: Option<Waiting>,
+    /// Its first message when it was last looked at behind one in hand, and since when that is the first.
+    stands: Option<(i64, Instant)>,
     /// Offset of the message that failed last, and when it failed first (milliseconds since the epoch).
     failing: Option<(i64, i64)>,
     /// The lane whose instance passes over the tag until it is let go.
@@ -630,6 +632,7 @@ impl Queues {
         queue.listed = false;
         queue.bytes = 0;
         queue.failing = None;
+        queue.stands = None;
         if queue.messages.capacity() > 64 {
             queue.messages = VecDeque::new();
         }
@@ -864,6 +867,29 @@ impl Queues {
                 }
             }
         }
+    }
+
+    /// What waits behind messages in hand and has not moved for `patience`, by partition.
+    pub fn standing(&mut self, now: Instant, patience: Duration) -> HashMap<Slot, Ready> {
+        let mut standing: HashMap<Slot, Ready> = HashMap::new();
+        for at in self.by_tag.values() {
+            let queue = &mut self.queues[*at as usize];
+            let first = queue.messages.front().filter(|_| queue.in_hand > queue.buffered);
+            let Some(first) = first.map(|first| first.offset) else {
+                queue.stands = None;
+                continue;
+            };
+            match queue.stands {
+                Some((offset, since)) if offset == first => {
+                    if now.saturating_duration_since(since) >= patience {
+                        let ready = standing.entry(queue.slot).or_default();
+                        ready.add(queue.messages.len(), queue.bytes);
+                    }
+                }
+                _ => queue.stands = Some((first, now)),
+            }
+        }
+        standing
     }
 
     /// A new instance holds no tag.

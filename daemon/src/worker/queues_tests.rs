@@ -1,7 +1,7 @@
 //! The ready queues against a model: order within a tag, one lane for a tag, nobody starved, nothing lost.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -292,5 +292,68 @@ fn two_partitions_never_share_a_queue() {
     assert_eq!(
         call.iter().map(|taken| taken.slot).collect::<Vec<_>>(),
         [Slot(0), Slot(1)]
+    );
+}
+
+#[test]
+fn what_follows_a_buffered_message_goes_to_the_lane_that_has_it_and_to_any_once_that_has_flushed() {
+    let mut queues = Queues::default();
+    for offset in 0..3 {
+        queues.push(7, Slot(0), queued(7, offset));
+    }
+    let one = Take { messages: 1, ..ALL };
+    let (mut call, mut none) = (Vec::new(), Vec::new());
+    queues.take(1, one, &mut call);
+    queues.take(1, one, &mut none);
+    assert!(none.is_empty(), "one call has the tag");
+    queues.buffer(call[0].queue, 1);
+    queues.take(0, one, &mut none);
+    assert!(none.is_empty(), "it is the other lane's");
+    assert_eq!(queues.ready_for(0), (Ready::default(), Ready::default()));
+    queues.take(1, one, &mut call);
+    assert_eq!(call.last().unwrap().message.offset, 1);
+    queues.buffer(call[1].queue, 1);
+    for taken in call {
+        queues.let_go_buffered(taken.queue);
+    }
+    queues.take(0, one, &mut none);
+    assert_eq!(none.last().unwrap().message.offset, 2);
+}
+
+#[test]
+fn what_waits_long_behind_a_message_in_hand_stands_and_what_moves_or_is_ready_does_not() {
+    let mut queues = Queues::default();
+    for offset in 0..6 {
+        queues.push(
+            offset as u64 % 2,
+            Slot(offset as u32 % 2),
+            queued(offset as u64 % 2, offset),
+        );
+    }
+    let mut call = Vec::new();
+    queues.take(0, Take { messages: 1, ..ALL }, &mut call);
+    let (start, patience) = (Instant::now(), Duration::from_millis(200));
+    assert!(queues.standing(start, patience).is_empty(), "it is seen first");
+    let later = start + patience;
+    let standing = queues.standing(later, patience);
+    assert_eq!(
+        standing.keys().copied().collect::<Vec<_>>(),
+        [Slot(0)],
+        "the other is ready"
+    );
+    assert_eq!(standing[&Slot(0)].messages, 2);
+    queues.let_go(call[0].queue);
+    queues.take(
+        0,
+        Take {
+            messages: 2,
+            of_a_tag: 1,
+            ..ALL
+        },
+        &mut call,
+    );
+    assert!(
+        queues.standing(later + patience / 2, patience).is_empty(),
+        "it has moved"
     );
 }

@@ -19,6 +19,12 @@ pub struct LedgerSettings {
     /// How long each digest takes, in microseconds.
     #[serde(default)]
     pub work_us: u64,
+    /// The messages with these numbers in their payload...
+    #[serde(default)]
+    pub slow: Vec<u64>,
+    /// ...take so many milliseconds more.
+    #[serde(default)]
+    pub slow_ms: u64,
     /// The first rule that fits a message decides.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -27,6 +33,8 @@ pub struct LedgerSettings {
 /// Writes down every digest, and fails or dies on order.
 pub struct Ledger {
     work: Duration,
+    slow: Vec<u64>,
+    slow_work: Duration,
     book: Book,
 }
 
@@ -35,6 +43,8 @@ impl Ledger {
     pub(crate) fn construct(settings: LedgerSettings) -> Result<Self, DigestError> {
         Ok(Self {
             work: Duration::from_micros(settings.work_us),
+            slow: settings.slow,
+            slow_work: Duration::from_millis(settings.slow_ms),
             book: Book::open(settings.file, settings.faults)?,
         })
     }
@@ -42,6 +52,9 @@ impl Ledger {
     pub(crate) fn digest(&mut self, offset: i64, message: Message<'_>) -> Result<(), DigestError> {
         self.work();
         let (record, fault) = self.book.enter(offset, &message)?;
+        if record.n.is_some_and(|n| self.slow.contains(&n)) {
+            thread::sleep(self.slow_work);
+        }
         self.book.write(&record)?;
         fault.as_ref().map_or(Ok(()), Fault::happen)
     }
