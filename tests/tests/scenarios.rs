@@ -79,6 +79,7 @@ scenarios! {
     reloads_in_a_row,
     tls_client_certificate,
     tombstones_headers_null_keys,
+    rate_limited,
     two_clusters,
     slow_digest,
 }

@@ -104,7 +104,7 @@ impl Engine {
                 return;
             }
             if let Some(rate) = &mut self.rate {
-                rate.spend(taken.len());
+                rate.spend(taken.len(), now);
             }
             let (mut records, mut items) = (Vec::new(), Vec::new());
             for Taken {
@@ -321,7 +321,7 @@ impl Engine {
                 }
                 self.in_hand_now += messages;
                 if let Some(rate) = &mut self.rate {
-                    rate.spend(messages);
+                    rate.spend(messages, Instant::now());
                 }
                 self.lanes[lane].calls += 1;
                 self.calls.insert(number, InHand::new(number, lane, items));

@@ -207,7 +207,7 @@ impl Engine {
 
     fn send_straight(&mut self, source: Source, entries: Vec<Entry>, items: Vec<Item>) {
         if let Some(rate) = &mut self.rate {
-            rate.spend(items.len());
+            rate.spend(items.len(), Instant::now());
         }
         let handout = Handout {
             source,
