@@ -28,6 +28,7 @@ scenarios! {
     by_hand,
     buffering,
     churn,
+    commit_retries,
     compaction_gaps,
     every_message_once,
     consumer_timeout,

@@ -17,6 +17,8 @@ pub(super) struct Committer {
     policy: CommitPolicy,
     next: Instant,
     on_its_way: Option<CommitTicket>,
+    /// When that is late.
+    late_at: Instant,
     /// Tries in a row that did not pass.
     tries: u32,
     told: bool,
@@ -45,6 +47,7 @@ impl Committer {
             next: now + policy.interval,
             policy,
             on_its_way: None,
+            late_at: now,
             tries: 0,
             told: false,
             carries: true,
@@ -53,7 +56,23 @@ impl Committer {
 
     /// When something is to be done, if anything ever is.
     pub(super) fn next(&self) -> Option<Instant> {
-        (self.policy.enabled && self.on_its_way.is_none()).then_some(self.next)
+        let next = if self.on_its_way.is_none() {
+            self.next
+        } else {
+            self.late_at
+        };
+        self.policy.enabled.then_some(next)
+    }
+
+    fn sent(&mut self, ticket: CommitTicket, now: Instant) {
+        self.on_its_way = Some(ticket);
+        self.late_at = now + self.policy.timeout;
+    }
+
+    /// No answer came in time. Another commit is not sent before one does, or it could arrive first; but it counts.
+    fn is_late(&mut self, now: Instant) {
+        self.late_at = now + self.policy.timeout;
+        self.tries = self.tries.saturating_add(1);
     }
 
     fn passed(&mut self, now: Instant) {
@@ -83,7 +102,15 @@ impl Engine {
         for result in client.take_commit_results() {
             self.committed(&result);
         }
-        if self.committer.next().is_some_and(|next| next <= now) {
+        if self.committer.next().is_none_or(|next| next > now) {
+            return;
+        }
+        if self.committer.on_its_way.is_some() {
+            self.committer.is_late(now);
+            let timeout = self.committer.policy.timeout;
+            let error = format!("no answer within {timeout:?}");
+            self.tell_failed(&error, ErrorCode::TIMED_OUT, "the answer is waited for");
+        } else {
             let offsets = self.due_offsets(None);
             if offsets.is_empty() {
                 self.committer.next = now + self.committer.policy.interval;
@@ -159,7 +186,7 @@ impl Engine {
     fn send(&mut self, client: &Consumer, offsets: &[CommitOffset]) -> Option<CommitTicket> {
         match client.commit(offsets) {
             Ok(ticket) => {
-                self.committer.on_its_way = Some(ticket);
+                self.committer.sent(ticket, Instant::now());
                 for offset in offsets {
                     let at = &offset.partition;
                     if let Some(slot) = self.partitions.find(&at.topic, at.partition) {
@@ -255,15 +282,19 @@ impl Engine {
         true
     }
 
-    /// One line when the tries are spent, not one for each.
     fn tell_failed_commit(&mut self, result: &CommitResult, then: &str) {
+        self.tell_failed(&result.text, result.error, then);
+    }
+
+    /// One line when the tries are spent, not one for each.
+    fn tell_failed(&mut self, error: &str, code: ErrorCode, then: &str) {
         let committer = &mut self.committer;
         if !committer.told && committer.tries > committer.policy.retries {
             committer.told = true;
-            tracing::error!(route = %self.config.route, error = %result.text, code = %result.error, tries = committer.tries,
+            tracing::error!(route = %self.config.route, error, %code, tries = committer.tries,
                 "commits fail: {then}");
         } else {
-            tracing::debug!(route = %self.config.route, error = %result.text, code = %result.error, tries = committer.tries,
+            tracing::debug!(route = %self.config.route, error, %code, tries = committer.tries,
                 "a commit failed");
         }
     }
@@ -280,4 +311,43 @@ fn severity(advice: &CommitAdvice) -> u8 {
 
 fn name(partition: &TopicPartition) -> String {
     format!("{}/{}", partition.topic, partition.partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn committer(start: Instant) -> Committer {
+        let policy = CommitPolicy {
+            enabled: true,
+            interval: 5000 * MS,
+            timeout: 700 * MS,
+            retries: 3,
+            backoff: 100 * MS,
+        };
+        Committer::new(policy, start)
+    }
+
+    #[test]
+    fn the_wait_before_a_retry_grows_by_the_back_off_and_after_the_last_it_is_the_interval() {
+        let start = Instant::now();
+        let mut committer = committer(start);
+        assert_eq!(committer.next(), Some(start + 5000 * MS));
+        let waits: Vec<Duration> = (0..5).map(|_| committer.failed(start)).collect();
+        assert_eq!(waits, [100 * MS, 200 * MS, 300 * MS, 5000 * MS, 5000 * MS]);
+        committer.passed(start);
+        assert_eq!(committer.failed(start), 100 * MS, "it begins anew");
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_counts_as_a_try_each_time_that_its_deadline_passes() {
+        let start = Instant::now();
+        let mut committer = committer(start);
+        committer.sent(CommitTicket::numbered(1), start);
+        assert_eq!(committer.next(), Some(start + 700 * MS));
+        committer.is_late(start + 700 * MS);
+        assert_eq!((committer.tries, committer.next()), (1, Some(start + 1400 * MS)));
+    }
 }
