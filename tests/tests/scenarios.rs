@@ -55,6 +55,7 @@ scenarios! {
     fixture_request_log,
     fixture_tls,
     inspect,
+    held_beyond_a_panic,
     settings_precedence,
     sigkill_out_of_order,
     unsafe_places,

@@ -139,6 +139,21 @@ impl InHand {
         }
     }
 
+    /// Messages that were taken beyond their call and are not settled; all that is not settled of a call that never came
+    /// back, of which nobody said what was taken.
+    pub(super) fn held_beyond(&self) -> Vec<(u64, u32)> {
+        let mut held = Vec::new();
+        for (call, reports) in &self.open {
+            let open = |index: &u32| reports.taken.has(*index) && !reports.settled.has(*index);
+            held.extend((0..reports.count).filter(open).map(|index| (*call, index)));
+        }
+        if let Some(Work::Call { number, reports }) = self.work.front() {
+            let open = |index: &u32| !reports.settled.has(*index);
+            held.extend((0..reports.count).filter(open).map(|index| (*number, index)));
+        }
+        held
+    }
+
     /// A step is over.
     pub(super) fn answered(&mut self) -> Result<(), String> {
         match self.work.front() {
@@ -328,6 +343,11 @@ mod tests {
         hand.returned(1, 10).unwrap();
         assert!(hand.completed(1, 5).is_err(), "it was not taken");
         assert!(hand.is_open(1, 1) && !hand.is_open(1, 2) && !hand.is_open(1, 5));
+        hand.answered().unwrap();
+        hand.failed(2, 0).unwrap();
+        let mut held = hand.held_beyond();
+        held.sort_unstable();
+        assert_eq!(held, [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (2, 4)]);
         hand.completed(1, 1).unwrap();
         hand.failed(1, 3).unwrap();
         assert!(hand.failed(1, 3).is_err());

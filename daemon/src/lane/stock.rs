@@ -5,7 +5,7 @@
 //! the last message in it is: what was read together mostly ends together, so that places cost a few nanoseconds. A
 //! message larger than a chunk has as many of them as it needs.
 
-use std::{io, ops::Range};
+use std::{collections::HashMap, io, ops::Range};
 
 use super::{
     Record,
@@ -31,6 +31,8 @@ pub struct Stock {
     live: Vec<u32>,
     /// For the first chunk of a run: how many it has.
     runs: Vec<u32>,
+    /// Messages that somebody beyond our reach may still look at; true for those that are not needed any more.
+    lent: HashMap<u32, bool>,
     /// The run that is being filled, and where its free part begins.
     filling: Option<(Range<usize>, usize)>,
     keeps_headers: bool,
@@ -57,6 +59,7 @@ impl Stock {
             chunk,
             live: vec![0; chunks],
             runs: vec![0; chunks],
+            lent: HashMap::new(),
             filling: None,
             keeps_headers,
             headers: Vec::new(),
@@ -220,10 +223,28 @@ impl Stock {
     /// The message is not needed any more.
     #[inline]
     pub fn free(&mut self, kept: Kept) {
+        if !self.lent.is_empty()
+            && let Some(is_owed) = self.lent.get_mut(&kept.0)
+        {
+            *is_owed = true;
+            return;
+        }
         let chunk = kept.0 as usize * 8 / self.chunk;
         self.live[chunk] -= 1;
         if self.live[chunk] == 0 {
             self.free_if_empty(chunk);
+        }
+    }
+
+    /// Somebody beyond our reach may still look at the message: its place is not used again until it is given back.
+    pub(super) fn lend(&mut self, kept: Kept) {
+        self.lent.insert(kept.0, false);
+    }
+
+    /// Nobody else looks at it any more.
+    pub(super) fn given_back(&mut self, kept: Kept) {
+        if self.lent.remove(&kept.0) == Some(true) {
+            self.free(kept);
         }
     }
 
@@ -245,6 +266,10 @@ impl Stock {
     /// What the digest is told about its attempt.
     pub fn set_attempt(&mut self, kept: Kept, attempt: u32) {
         let start = kept.0 as usize * 8;
+        // Nothing is written where nothing changes: it may be lent.
+        if self.fields(kept).is_some_and(|fields| fields.attempt == attempt) {
+            return;
+        }
         layout::set_attempt(self.arena.get_mut(start..start + layout::HEAD), attempt);
     }
 
@@ -294,8 +319,6 @@ pub(super) fn record_of(fields: &Fields<'_>) -> Record {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::collections::HashMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -356,6 +379,31 @@ mod tests {
         let kept = stock.put_record(&record(1, 10)).unwrap();
         stock.set_attempt(kept, 9);
         assert_eq!(stock.copy_out(kept).attempt, 9);
+    }
+
+    #[test]
+    fn the_place_of_a_message_that_is_lent_is_used_again_when_it_is_given_back_and_not_before() {
+        let mut stock = Stock::new(64 * 1024, false).unwrap();
+        let lent = stock.put_record(&record(1, 1000)).unwrap();
+        stock.lend(lent);
+        stock.free(lent);
+        let mut others = Vec::new();
+        while let Some(kept) = stock.put_record(&record(2, 1000)) {
+            assert_ne!(kept, lent);
+            others.push(kept);
+        }
+        assert_eq!(stock.copy_out(lent), record(1, 1000));
+        stock.given_back(lent);
+        for kept in others {
+            stock.free(kept);
+        }
+        assert!(stock.is_empty());
+        // Given back before it is free, too.
+        let lent = stock.put_record(&record(3, 1000)).unwrap();
+        stock.lend(lent);
+        stock.given_back(lent);
+        stock.free(lent);
+        assert!(stock.is_empty());
     }
 
     #[test]

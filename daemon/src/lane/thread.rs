@@ -25,6 +25,7 @@ use super::{
 use crate::os::{EventFd, Interest, Poller, SharedView, Timer, barrier};
 
 mod deadlines;
+mod ghosts;
 mod hear;
 
 /// The home of a route whose plugin is not isolated.
@@ -42,6 +43,8 @@ pub struct ThreadHome {
     slots: HashMap<Slot, (Arc<str>, i32)>,
     lanes: Vec<Lane>,
     life: Option<Life>,
+    /// What earlier lives still hold.
+    ghosts: Vec<ghosts::Ghost>,
     last_call: CallNumber,
     /// The daemon's own ticks, added up.
     clock: Duration,
@@ -106,6 +109,7 @@ enum Subject {
 
 const TIMER: u64 = 1;
 const WAKE: u64 = 2;
+const GHOSTS: u64 = 3;
 /// The first lane's; the others follow.
 const SAID: u64 = 16;
 /// One at work, two waiting.
@@ -161,6 +165,7 @@ impl ThreadHome {
             view,
             slots: HashMap::new(),
             life: None,
+            ghosts: Vec::new(),
             last_call: 0,
             clock: Duration::ZERO,
             ticking: false,

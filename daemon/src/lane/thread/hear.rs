@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use devour_abi::FailureKind;
 
-use super::{SAID, TIMER, ThreadHome};
+use super::{GHOSTS, SAID, TIMER, ThreadHome};
 use crate::lane::{DownCause, Home, HomeEvent, thread_lane::Said};
 
 impl ThreadHome {
@@ -18,6 +18,7 @@ impl ThreadHome {
             match *token {
                 SAID.. => self.hear_lane((*token - SAID) as usize, events),
                 TIMER => self.tick(),
+                GHOSTS => self.hear_ghosts(),
                 _ => {
                     self.wake.drain();
                 }
@@ -128,10 +129,11 @@ impl ThreadHome {
 
     fn down(&mut self, events: &mut Vec<HomeEvent>) {
         let progress = self.all_progress();
-        let Some(life) = self.life.take() else { return };
-        for thread in &life.threads {
+        for thread in self.life.iter().flat_map(|life| &life.threads) {
             let _ = self.poller.remove(&thread.shared.wake);
         }
+        self.note_ghosts();
+        let Some(life) = self.life.take() else { return };
         for lane in &mut self.lanes {
             lane.in_hand.clear();
             lane.taken.clear();

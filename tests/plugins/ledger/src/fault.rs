@@ -27,6 +27,9 @@ pub enum Kind {
     Kill,
     /// Never returns.
     Block,
+    /// Of an async ledger: keeps its thread, and the message, until a file `.release` stands beside the ledger; then writes
+    /// into a file `.held` whether the message is what it was. Of another it is as `block`.
+    Hold,
 }
 
 /// Chooses messages and says what happens to them.
@@ -190,7 +193,7 @@ impl Kind {
                     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
                 killed.or_fatal()?;
             }
-            Kind::Block => {}
+            Kind::Block | Kind::Hold => {}
         }
         loop {
             std::thread::park();
