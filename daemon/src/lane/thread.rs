@@ -60,6 +60,7 @@ pub(super) struct Belongings {
     stock: Option<Stock>,
     view: Option<Arc<SharedView>>,
     slots: HashMap<Slot, (Arc<str>, i32)>,
+    ghosts: Vec<ghosts::Ghost>,
     last_call: CallNumber,
 }
 
@@ -502,6 +503,7 @@ impl Home for ThreadHome {
             stock: self.stock.take(),
             view: self.view.take(),
             slots: std::mem::take(&mut self.slots),
+            ghosts: self.give_ghosts(),
             last_call: self.last_call,
         })))
     }
@@ -513,6 +515,7 @@ impl Home for ThreadHome {
         self.calls = belongings.calls;
         self.stock = belongings.stock;
         self.view = belongings.view;
+        self.adopt_ghosts(belongings.ghosts);
         self.last_call = self.last_call.max(belongings.last_call);
         for (slot, (topic, partition)) in belongings.slots {
             self.learn(slot, &topic, partition);

@@ -22,7 +22,7 @@ impl ThreadHome {
         let (Some(life), Some(stock)) = (&self.life, &mut self.stock) else {
             return;
         };
-        let mut messages = 0;
+        let (mut messages, mut found) = (0, Vec::new());
         for (lane, thread) in self.lanes.iter().zip(&life.threads) {
             let mut held = HashMap::new();
             for (call, index) in lane.in_hand.held_beyond() {
@@ -39,11 +39,12 @@ impl ThreadHome {
             }
             messages += held.len();
             let shared = Arc::clone(&thread.shared);
-            if let Err(error) = self.poller.add(&shared.wake, GHOSTS, Interest::Read) {
-                tracing::warn!(route = %self.config.route, %error, "cannot hear when messages are given back; their room is lost");
-            }
-            self.ghosts.push(Ghost { shared, held });
+            found.push(Ghost { shared, held });
         }
+        for ghost in &found {
+            self.listen_to(ghost);
+        }
+        self.ghosts.append(&mut found);
         // What was said meanwhile is heard at once.
         self.hear_ghosts();
         let left: usize = self.ghosts.iter().map(|ghost| ghost.held.len()).sum();
@@ -51,6 +52,30 @@ impl ThreadHome {
             tracing::warn!(route = %self.config.route, messages = left,
                 "threads of the plugin still hold messages of an instance that is gone; the room of these messages is not \
                  used again until they are given back");
+        }
+    }
+
+    /// They go with the stock, to whoever has it next.
+    pub(super) fn give_ghosts(&mut self) -> Vec<Ghost> {
+        for ghost in &self.ghosts {
+            let _ = self.poller.remove(&ghost.shared.wake);
+        }
+        std::mem::take(&mut self.ghosts)
+    }
+
+    /// They come with the stock.
+    pub(super) fn adopt_ghosts(&mut self, ghosts: Vec<Ghost>) {
+        for ghost in &ghosts {
+            self.listen_to(ghost);
+        }
+        self.ghosts = ghosts;
+        // What was said before somebody listened.
+        self.hear_ghosts();
+    }
+
+    fn listen_to(&self, ghost: &Ghost) {
+        if let Err(error) = self.poller.add(&ghost.shared.wake, GHOSTS, Interest::Read) {
+            tracing::warn!(route = %self.config.route, %error, "cannot hear when messages are given back; their room is lost");
         }
     }
 
