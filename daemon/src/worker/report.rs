@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{engine::Engine, queues::Waiting};
 use crate::{
-    kafka::{Consumer, TopicPartition},
+    kafka::{Consumer, StartOffset, TopicPartition},
     lane::Slot,
 };
 
@@ -85,18 +85,20 @@ impl Engine {
             Vec::new()
         };
         let ends: HashMap<TopicPartition, i64> = ends.into_iter().collect();
+        let begins_at_the_beginning =
+            matches!(self.config.without_offset, StartOffset::Beginning) && !self.config.keeps_offsets;
         let mut partitions: Vec<PartitionReport> = slots
             .iter()
             .zip(names)
             .map(|(slot, at)| {
                 let partition = self.partitions.get(*slot);
+                let marks = client.watermarks(&at);
+                // Of which nothing was read yet, and nothing is committed, all is unfinished.
+                let begins = marks.filter(|_| begins_at_the_beginning && partition.committed.is_none());
                 PartitionReport {
-                    frontier: partition.tracker.frontier(),
+                    frontier: partition.tracker.frontier().or(begins.map(|marks| marks.low)),
                     committed: partition.committed,
-                    end: ends
-                        .get(&at)
-                        .copied()
-                        .or_else(|| client.watermarks(&at).map(|marks| marks.high)),
+                    end: ends.get(&at).copied().or(marks.map(|marks| marks.high)),
                     topic: at.topic.to_string(),
                     partition: at.partition,
                 }
