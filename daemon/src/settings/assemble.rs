@@ -120,6 +120,8 @@ pub(super) fn convert_route(
         drain_timeout: tree.get("drain_timeout"),
         digest_timeout: tree.get("digest_timeout"),
         stall_timeout: tree.get("stall_timeout"),
+        release_after: tree.get("release_after"),
+        poison_after: tree.get("poison_after"),
         settings: tree.get("settings"),
         cluster,
         position,

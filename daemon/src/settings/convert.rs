@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::default_of;
 use super::config_types::{MembershipProtocol, OffsetReset};
 use super::forms::parse_rate;
-use super::route::{Backoff, RateLimit};
+use super::route::{Backoff, RateLimit, Restart, RestartBudget};
 use super::schema::{Block, Kind, Merge};
 use super::types::Secret;
 use super::words::{
@@ -164,6 +164,26 @@ impl FromValid for Backoff {
         Some(Self {
             initial: tree.get("initial"),
             max: tree.get("max"),
+        })
+    }
+}
+
+impl FromValid for Restart {
+    fn from_valid(valid: &Valid) -> Option<Self> {
+        let Valid::Block(tree) = valid else { return None };
+        Some(Self {
+            backoff: Backoff::from_valid(valid)?,
+            budget: tree.given("budget"),
+        })
+    }
+}
+
+impl FromValid for RestartBudget {
+    fn from_valid(valid: &Valid) -> Option<Self> {
+        let Valid::Block(tree) = valid else { return None };
+        Some(Self {
+            restarts: tree.given("restarts")?,
+            per: tree.get("per"),
         })
     }
 }

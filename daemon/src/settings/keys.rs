@@ -7,7 +7,7 @@ use super::forms::{
     check_dead_letter_topic, check_host, check_library, check_rate, check_source_address, check_symbol,
     check_topic,
 };
-use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, planned_except, refused};
+use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, refused};
 use super::units::LONGEST;
 use super::words::{
     ConsumerType, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order, Then,
@@ -353,6 +353,16 @@ static ON_ERROR: Block = Block {
     ],
 };
 
+static BUDGET: Block = Block {
+    name: "budget",
+    keys: &[
+        key("restarts", Kind::integer(1, 1_000_000, "restarts"), "Restarts.")
+            .required()
+            .example("10"),
+        key("per", Kind::duration(), "The time in which there may be so many.").default("10m"),
+    ],
+};
+
 static RESTART: Block = Block {
     name: "restart",
     keys: &[
@@ -363,8 +373,18 @@ static RESTART: Block = Block {
         )
         .default("1s"),
         key("max", Kind::duration(), "The longest wait.").default("60s"),
-        planned_except("budget", "none"),
-        planned("window"),
+        key(
+            "budget",
+            Kind::Block {
+                block: &BUDGET,
+                merge: Merge::Replace,
+            },
+            "How many restarts there may be in a time, such as `{ restarts: 10, per: 10m }`; when it is spent the route is `failed` until a reload. A run of a minute gives it back.",
+        )
+        .or_none()
+        .otherwise("none: it is started again for ever")
+        .example("none"),
+        refused("window", "it is a key of `budget`: `budget: { restarts: 10, per: 10m }`"),
     ],
 };
 
@@ -474,6 +494,12 @@ const ROUTE_KEYS: &[Key] = &[
     key("stall_timeout", Kind::duration(), "How long a partition that has messages to read may bring none, with nothing in hand, before its reading begins anew: first by a seek, then with a new client.")
         .default("60s")
         .or_none(),
+    key("release_after", Kind::duration(), "A route that could not digest for so long, because its plugin does not run, leaves its group, so that others take its partitions; it joins again when its plugin runs.")
+        .default("5m")
+        .or_none(),
+    key("poison_after", Kind::integer(1, 1000, "deaths"), "A message that was alone in hand at so many deaths of the plugin takes the route's `then` without meeting the plugin again; `none` is never.")
+        .default("3")
+        .or_none(),
     key("settings", Kind::Free, "The plugin's own settings, checked against its schema.").default("{}"),
     HOSTS.otherwise("the file's"),
     Key { doc: "The route's own TLS, in place of the file's; `none` for no TLS.", ..SSL_CONFIG }.or_none().otherwise("the file's"),
@@ -488,8 +514,6 @@ const ROUTE_KEYS: &[Key] = &[
     planned("schema"),
     planned("sha256"),
     planned("delivery"),
-    planned("release_after"),
-    planned("poison_after"),
     refused("in_flight", "it is a key of `concurrency`: `concurrency: { in_flight: 100 }`"),
     refused("order", "it is a key of `concurrency`: `concurrency: { order: key }`"),
     refused("lanes", "it is a key of `concurrency`: `concurrency: { lanes: 8 }`"),

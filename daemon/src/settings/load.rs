@@ -361,7 +361,7 @@ impl Loader<'_> {
         }
         for (path, backoff) in [
             (at.path.key("on_error").key("backoff"), route.on_error.backoff),
-            (at.path.key("restart"), route.restart),
+            (at.path.key("restart"), route.restart.backoff),
         ] {
             if backoff.initial > backoff.max {
                 let (initial, max) = (format_duration(backoff.initial), format_duration(backoff.max));

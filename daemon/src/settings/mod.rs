@@ -40,8 +40,8 @@ pub use load::{load, parse};
 pub use positions::{KeyPath, Position, Segment};
 pub use reference::reference;
 pub use route::{
-    Backoff, Batch, Concurrency, DeadLetter, Flush, OnError, RateLimit, Route, RouteName, RouteNameError,
-    Topics,
+    Backoff, Batch, Concurrency, DeadLetter, Flush, OnError, RateLimit, Restart, RestartBudget, Route,
+    RouteName, RouteNameError, Topics,
 };
 pub use sample::sample;
 pub use text::is_secret_key;

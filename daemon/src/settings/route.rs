@@ -47,8 +47,8 @@ pub struct Route {
     pub on_error: OnError,
     /// What a tombstone is to a digest with JSON parameters.
     pub tombstones: Tombstones,
-    /// Back-off between restarts of the plugin.
-    pub restart: Backoff,
+    /// Waits between restarts of the plugin, and how many there may be.
+    pub restart: Restart,
     /// How the route is a member of its group.
     pub membership: Membership,
     /// Deadline of a constructor and of each lifecycle method.
@@ -59,6 +59,10 @@ pub struct Route {
     pub digest_timeout: Option<Duration>,
     /// How long a partition with messages to read may make no progress before its reading begins anew.
     pub stall_timeout: Option<Duration>,
+    /// How long the route keeps its partitions without digesting.
+    pub release_after: Option<Duration>,
+    /// Deaths of the plugin at which a message was alone in hand, until it is given up.
+    pub poison_after: Option<u32>,
     /// The plugin's own settings, an object.
     pub settings: serde_json::Value,
     /// Its cluster.
@@ -147,6 +151,24 @@ pub struct Backoff {
     pub max: Duration,
 }
 
+/// When a plugin that died is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Waits between restarts.
+    pub backoff: Backoff,
+    /// How many there may be; `None` is no limit.
+    pub budget: Option<RestartBudget>,
+}
+
+/// Restarts in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartBudget {
+    /// Restarts, at least one.
+    pub restarts: u32,
+    /// The time.
+    pub per: Duration,
+}
+
 /// The name of a route: 1 to 64 of `A-Z a-z 0-9 . _ -`, not beginning with `.` or `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteName(Arc<str>);
@@ -195,6 +217,8 @@ impl PartialEq for Route {
             drain_timeout,
             digest_timeout,
             stall_timeout,
+            release_after,
+            poison_after,
             settings,
             cluster,
             position: _,
@@ -222,6 +246,8 @@ impl PartialEq for Route {
             && *drain_timeout == other.drain_timeout
             && *digest_timeout == other.digest_timeout
             && *stall_timeout == other.stall_timeout
+            && *release_after == other.release_after
+            && *poison_after == other.poison_after
             && *settings == other.settings
             && *cluster == other.cluster
     }
@@ -259,6 +285,8 @@ impl fmt::Debug for Route {
             .field("drain_timeout", &self.drain_timeout)
             .field("digest_timeout", &self.digest_timeout)
             .field("stall_timeout", &self.stall_timeout)
+            .field("release_after", &self.release_after)
+            .field("poison_after", &self.poison_after)
             .field("settings (keys)", &keys)
             .field("cluster", &self.cluster)
             .field("position", &self.position)

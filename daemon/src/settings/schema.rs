@@ -185,13 +185,6 @@ pub(super) const fn planned(name: &'static str) -> Key {
     key
 }
 
-/// A key that is planned; `value` says what is done today and is accepted.
-pub(super) const fn planned_except(name: &'static str, value: &'static str) -> Key {
-    let mut key = key(name, Kind::Any, "");
-    key.standing = Standing::Unavailable(Some(value));
-    key
-}
-
 impl Key {
     pub(super) const fn default(mut self, yaml: &'static str) -> Self {
         self.default = Some(yaml);

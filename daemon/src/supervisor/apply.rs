@@ -245,7 +245,7 @@ impl Supervisor {
             .filter_map(|(name, route)| match &route.then {
                 AfterEnd::AsItEnded | AfterEnd::Again => Some((name.clone(), route.plan.clone())),
                 AfterEnd::Replaced(plan) => Some((name.clone(), (**plan).clone())),
-                AfterEnd::Forgotten => None,
+                AfterEnd::Forgotten | AfterEnd::Failed => None,
             })
             .collect();
         let changes = diff(&runs, &plans);

@@ -32,7 +32,8 @@ use orders::Until;
 use plan::{Plan, PlanFinding, Planner};
 pub use prove::Reader;
 use receipt::Reason;
-use route::{AfterEnd, Due, State, Supervised, Unplanned};
+use restart::Next;
+use route::{AfterEnd, Ails, Due, State, Supervised, Unplanned};
 
 use crate::{
     lane::DownCause,
@@ -228,6 +229,7 @@ impl Supervisor {
         route.last_report.forget();
         route.plugin_up = false;
         route.partitions = None;
+        route.released = false;
         let (name, incarnation, tell) = (
             route.plan.route.name.clone(),
             route.incarnation,
@@ -253,9 +255,9 @@ impl Supervisor {
             Err(error) => {
                 tracing::error!(route = %route.plan.route.name, %error, "the system has no thread for this route");
                 route.last_error = Some(error.to_string());
-                let wait = route.client_restarts.failed(Duration::ZERO, chance());
-                route.enter(State::Backoff, now);
-                route.later(Due::Worker, wait, now);
+                let next = route.client_restarts.failed(Duration::ZERO, now, chance());
+                route.back_off(Ails::Client, now);
+                route.later(Due::Worker, next.wait().unwrap_or_default(), now);
             }
         }
     }
@@ -300,6 +302,7 @@ impl Supervisor {
                 if let Some(plan) = route.swap.take() {
                     route.plan = *plan;
                 }
+                route.plugin_restarts.follow(route.plan.route.restart);
                 let pause_ms = pause.as_secs_f64() * 1000.0;
                 tracing::info!(route = %name, pid, generation = route.generation(), pause_ms, "plugin swapped");
                 route.settle(now);
@@ -317,7 +320,7 @@ impl Supervisor {
                 route.plugin_up = false;
                 route.tell_waiters(Until::Up, &Err(why.clone()));
                 route.last_error = Some(why);
-                route.enter(State::Backoff, now);
+                route.back_off(Ails::Plugin, now);
             }
             Event::Stalled {
                 topic,
@@ -340,19 +343,13 @@ impl Supervisor {
                 route.plugin_up = false;
                 let pid = route.pid.take();
                 if route.state != State::Draining && cause != DownCause::Ordered {
-                    let wait = route.plugin_restarts.failed(lived, chance());
-                    let (wait_ms, restarts) = (wait.as_millis() as u64, route.plugin_restarts.total());
-                    tracing::warn!(route = %name, pid, cause = %cause, restart_in_ms = wait_ms, restarts,
-                        "plugin down; its partitions stay, and it is started again");
-                    route.tell_waiters(Until::Up, &Err(cause.to_string()));
-                    route.last_error = Some(cause.to_string());
-                    route.enter(State::Backoff, now);
-                    route.later(Due::Plugin, wait, now);
+                    self.plugin_failed(&mut route, pid, &cause, lived, now);
                 } else if matches!(route.state, State::Running | State::Paused) {
                     // Its successor is on its way.
                     route.enter(State::Starting, now);
                 }
             }
+            Event::Released { released } => route.released = released,
             Event::Ended(ended) => {
                 if let Some(worker) = route.worker.take() {
                     worker.join();
@@ -366,6 +363,41 @@ impl Supervisor {
         }
         self.routes.insert(name, route);
         self.do_what_is_due();
+    }
+
+    /// A plugin failed: it is started again, unless that has happened too often.
+    fn plugin_failed(
+        &mut self,
+        route: &mut Supervised,
+        pid: Option<u32>,
+        cause: &DownCause,
+        lived: Duration,
+        now: Instant,
+    ) {
+        let name = &route.plan.route.name;
+        match route.plugin_restarts.failed(lived, now, chance()) {
+            Next::After(wait) => {
+                let (wait_ms, restarts) = (wait.as_millis() as u64, route.plugin_restarts.total());
+                tracing::warn!(route = %name, pid, cause = %cause, restart_in_ms = wait_ms, restarts,
+                    "plugin down; its partitions stay, and it is started again");
+                route.tell_waiters(Until::Up, &Err(cause.to_string()));
+                route.last_error = Some(cause.to_string());
+                route.back_off(Ails::Plugin, now);
+                route.later(Due::Plugin, wait, now);
+            }
+            Next::Spent(budget) => {
+                tracing::error!(route = %name, pid, cause = %cause, budget = %budget,
+                    "plugin down, and its budget of restarts is spent: the route is failed and leaves its group. Mend the \
+                     plugin and reload");
+                let error = format!("{cause}; its budget of {budget} is spent");
+                route.tell_waiters(Until::Up, &Err(error.clone()));
+                route.last_error = Some(error);
+                self.failed = true;
+                route.then = AfterEnd::Failed;
+                let deadline = now + self.settings.shutdown_timeout;
+                stop_route(route, deadline, true, now);
+            }
+        }
     }
 
     /// A worker is over. Gives the route back if it is still one.
@@ -403,7 +435,13 @@ impl Supervisor {
                 self.start_worker(&mut route, now);
                 return Some(route);
             }
-            AfterEnd::Replaced(_) | AfterEnd::Again | AfterEnd::AsItEnded => {}
+            AfterEnd::Failed if route.held() != Some(Hold::Stopped) => {
+                // Its member's lock is another's to take.
+                route.lock = None;
+                route.enter(State::Failed, now);
+                return Some(route);
+            }
+            AfterEnd::Replaced(_) | AfterEnd::Again | AfterEnd::Failed | AfterEnd::AsItEnded => {}
         }
         if route.held() == Some(Hold::Stopped) {
             // However it ended: it is not started again. Its member may be another's.
@@ -423,16 +461,16 @@ impl Supervisor {
         match ended {
             Ended::Drained | Ended::Left { .. } | Ended::Idle => route.enter(State::Stopped, now),
             Ended::ClientFailed(error) | Ended::Panicked(error) => {
-                let wait = route
-                    .client_restarts
-                    .failed(now.saturating_duration_since(route.worker_since), chance());
+                let lived = now.saturating_duration_since(route.worker_since);
+                let next = route.client_restarts.failed(lived, now, chance());
+                let wait = next.wait().unwrap_or_default();
                 tracing::error!(route = %name, error, restart_in_ms = wait.as_millis() as u64,
                     restarts = route.client_restarts.total(), "client failed; a new one is made");
                 route.last_error = Some(error);
                 if self.stopping.is_some() {
                     route.enter(State::Stopped, now);
                 } else {
-                    route.enter(State::Backoff, now);
+                    route.back_off(Ails::Client, now);
                     route.later(Due::Worker, wait, now);
                 }
             }
@@ -491,6 +529,7 @@ impl Supervisor {
             tracing::info!(
                 route = %name,
                 state = %route.state,
+                why = route.why(),
                 for_ms = route.since.elapsed().as_millis() as u64,
                 pid = route.pid,
                 digested = count(|stats| stats.digested.load(Relaxed)),

@@ -240,7 +240,7 @@ impl Supervisor {
         };
         let ordered = match &route.worker {
             Some(_) if route.state == State::Draining => {
-                if matches!(route.then, AfterEnd::AsItEnded) {
+                if matches!(route.then, AfterEnd::AsItEnded | AfterEnd::Failed) {
                     route.then = AfterEnd::Again;
                 }
                 Ordered::Later(route.wait(Until::Up))
@@ -255,6 +255,8 @@ impl Supervisor {
             }
             None => {
                 route.due = None;
+                // A person thinks that it is mended.
+                route.plugin_restarts.follow(route.plan.route.restart);
                 route.enter(State::Starting, now);
                 let waits = route.wait(Until::Up);
                 self.start_worker(&mut route, now);

@@ -182,6 +182,8 @@ impl Planner {
             reset_to: reset.then_some(if latest { ResetTo::End } else { ResetTo::Beginning }),
             idle_limit: idle,
             stall_timeout: route.stall_timeout,
+            release_after: route.release_after,
+            poison_after: route.poison_after,
             max_poll_interval,
             properties,
             swap: descriptor.swap,

@@ -75,6 +75,8 @@ impl Plan {
             lifecycle_timeout: self.route.lifecycle_timeout,
             drain_timeout: self.route.drain_timeout,
             digest_timeout: self.route.digest_timeout,
+            release_after: self.route.release_after,
+            poison_after: self.route.poison_after,
             ..other.route.clone()
         };
         let attributes = |plan: &Self| {

@@ -66,6 +66,10 @@ pub struct Supervised {
     pub partitions: Option<usize>,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// What the route is in back-off for.
+    pub ails: Ails,
+    /// It left its group because it could not digest for too long.
+    pub released: bool,
     /// Nobody else on this host is its static member.
     pub lock: Option<MemberLock>,
     /// What happens when the worker has ended.
@@ -90,6 +94,15 @@ pub struct Unplanned {
     pub error: String,
 }
 
+/// What failed and is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ails {
+    /// The plugin.
+    Plugin,
+    /// The Kafka client.
+    Client,
+}
+
 /// What waits for its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -109,6 +122,8 @@ pub enum AfterEnd {
     Forgotten,
     /// It starts again as it is, with a new client: somebody ordered that.
     Again,
+    /// It is `failed`: its budget of restarts is spent.
+    Failed,
     /// It starts again with another plan: a reload changed it.
     Replaced(Box<Plan>),
 }
@@ -125,6 +140,17 @@ impl fmt::Display for State {
             Self::Draining => "draining",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
+        })
+    }
+}
+
+// === impl Ails ===
+
+impl fmt::Display for Ails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plugin => "plugin",
+            Self::Client => "client",
         })
     }
 }
@@ -151,6 +177,8 @@ impl Supervised {
             pid: None,
             partitions: None,
             last_error: None,
+            ails: Ails::Plugin,
+            released: false,
             lock: None,
             then: AfterEnd::default(),
             swap: None,
@@ -186,10 +214,48 @@ impl Supervised {
             after_ms,
             pid = self.pid,
             partitions = self.partitions,
+            why = self.why_in(state),
             "route state"
         );
         self.state = state;
         self.since = now;
+    }
+
+    /// It waits until what failed is started again.
+    pub fn back_off(&mut self, ails: Ails, now: Instant) {
+        self.ails = ails;
+        self.enter(State::Backoff, now);
+    }
+
+    /// The state with what a person has to know of it: `backoff (plugin, 3 restarts, killed by SIGSEGV)`.
+    #[must_use]
+    pub fn shows(&self) -> String {
+        match self.why() {
+            Some(why) => format!("{} ({why})", self.state),
+            None => self.state.to_string(),
+        }
+    }
+
+    /// What a person has to know of the present state.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        self.why_in(self.state)
+    }
+
+    fn why_in(&self, state: State) -> Option<String> {
+        let error = self.last_error.as_deref().unwrap_or("not known why");
+        match state {
+            State::Failed => Some(error.to_owned()),
+            State::Backoff => {
+                let restarts = match self.ails {
+                    Ails::Plugin => self.plugin_restarts.total(),
+                    Ails::Client => self.client_restarts.total(),
+                };
+                let released = if self.released { ", it left its group" } else { "" };
+                Some(format!("{}, {restarts} restarts, {error}{released}", self.ails))
+            }
+            _ => None,
+        }
     }
 
     /// `running` means that it polls, has an answer from its group, and its plugin digests; `paused` that it would.

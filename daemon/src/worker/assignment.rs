@@ -162,6 +162,7 @@ impl Engine {
     pub(super) fn restart_at(&mut self, slot: Slot, offset: i64) {
         self.drop_queues(slot);
         self.forget_letters(&[slot]);
+        self.suspects.forget(slot);
         let partition = self.partitions.get_mut(slot);
         partition.tracker = super::offsets::Tracker::new(Some(offset));
     }
@@ -333,6 +334,7 @@ impl Engine {
         self.drop_outgoing(&[slot]);
         self.drop_queues(slot);
         self.forget_letters(&[slot]);
+        self.suspects.forget(slot);
         self.partitions.revoke(slot);
         self.forget_slot(slot);
     }

@@ -40,12 +40,13 @@ impl Engine {
 
     /// Hands out what is ready while a lane has room.
     pub(super) fn hand_out(&mut self, now: Instant) -> bool {
-        if self.config.is_straight() {
+        if !self.config.is_straight() {
+            return self.dispatch(now);
+        }
+        self.hand_out_suspect(now).unwrap_or_else(|| {
             self.queue_parked(now);
             self.hand_out_straight()
-        } else {
-            self.dispatch(now)
-        }
+        })
     }
 
     // === one lane, fed straight ===
@@ -172,6 +173,9 @@ impl Engine {
         if self.queues.ready().messages == 0 {
             self.filling = None;
         }
+        if let Some(handed) = self.hand_out_suspect(now) {
+            return any | handed;
+        }
         while let Some((lane, free)) = self.free_lane() {
             let Some(bounds) = self.bounds(lane, free, now) else {
                 break;
@@ -252,7 +256,7 @@ impl Engine {
     }
 
     /// Hands messages to a lane as one call; `false` if it could not take them, and they wait again.
-    fn hand_to(&mut self, lane: usize, taken: &mut Vec<Taken>) -> bool {
+    pub(super) fn hand_to(&mut self, lane: usize, taken: &mut Vec<Taken>) -> bool {
         let mut kept: Vec<Kept> = Vec::with_capacity(taken.len());
         let mut items: Vec<Item> = Vec::with_capacity(taken.len());
         let (mut alone, mut skipped) = (None, Vec::new());
@@ -363,7 +367,7 @@ impl Engine {
     }
 
     /// Ends back-offs that are over.
-    fn end_waits(&mut self, now: Instant) {
+    pub(super) fn end_waits(&mut self, now: Instant) {
         for emptied in self.queues.end_waits(now) {
             self.emptied(emptied);
         }

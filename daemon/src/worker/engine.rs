@@ -26,6 +26,8 @@ use super::{
     progress,
     queues::{Emptied, Queues, Taken},
     rate::Rate,
+    release::Release,
+    suspects::Suspects,
     swap::Swap,
 };
 use crate::{
@@ -91,6 +93,10 @@ pub(super) struct Engine {
     pub restarting: Option<Restarting>,
     /// A swap that waits for that.
     pub swap_later: Option<Box<WorkerConfig>>,
+    /// Whether the plugin has not run for so long that others are to have the partitions.
+    pub release: Release,
+    /// Messages that may have killed the plugin.
+    pub suspects: Suspects,
     /// What is left when a call comes back cut is read again later, not now.
     pub stopping: bool,
     /// The plugin does not give back what it has, and cannot be ended or is out of time: nothing more is asked of it.
@@ -165,6 +171,8 @@ impl Engine {
             rate: config.rate_limit.map(|limit| Rate::new(limit, now)),
             committer: Committer::new(config.commit.clone(), now),
             progress: progress::Progress::new(config.stall_timeout),
+            release: Release::default(),
+            suspects: Suspects::default(),
             lanes: (0..config.lanes()).map(lane).collect(),
             config,
             listener,
@@ -217,6 +225,14 @@ impl Engine {
 
     pub(super) fn is_up(&self) -> bool {
         matches!(self.plugin, Plugin::Up { .. })
+    }
+
+    /// Since when the plugin digests, if it does.
+    pub(super) fn up_since(&self) -> Option<Instant> {
+        match self.plugin {
+            Plugin::Up { since } => Some(since),
+            _ => None,
+        }
     }
 
     /// Messages that the plugin has and whose outcome is not known.

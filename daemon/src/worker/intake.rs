@@ -78,7 +78,7 @@ impl Engine {
                 .rate
                 .as_mut()
                 .is_none_or(|rate| rate.allowed(Instant::now()) > 0);
-            return allowed && self.outgoing.is_empty() && self.home.room(0) > 0;
+            return allowed && self.outgoing.is_empty() && self.home.room(0) > 0 && !self.is_solitary();
         }
         let has_room = self.home.stock().is_some_and(|stock| stock.used() < stock.size());
         // What is buffered is to have most of the room, not what waits.
@@ -334,7 +334,7 @@ fn length(message: &Message<'_>) -> usize {
 }
 
 /// A copy of a fetched message that has to wait.
-fn copy(message: &Message<'_>, slot: Slot, tag: u64, keeps_headers: bool) -> Record {
+pub(super) fn copy(message: &Message<'_>, slot: Slot, tag: u64, keeps_headers: bool) -> Record {
     let (timestamp_ms, timestamp_type) = match message.timestamp() {
         Timestamp::None => (-1, TimestampType::NOT_AVAILABLE),
         Timestamp::Created(at) => (at, TimestampType::CREATE_TIME),

@@ -8,6 +8,7 @@ use super::{
     Event,
     calls::Standing,
     engine::{Engine, Plugin},
+    release::Move,
 };
 use crate::lane::{DownCause, Slot};
 
@@ -213,6 +214,29 @@ impl Engine {
             lane.recalled = false;
         }
         (self.buffered, self.buffered_messages) = (None, 0);
+    }
+
+    /// Notes since when the plugin does not run, and whether that is too long.
+    pub(super) fn mind_release(&mut self, now: Instant) {
+        let settled = self.stats.settled();
+        let Some(next) = self
+            .release
+            .look(now, self.up_since(), settled, self.config.release_after)
+        else {
+            return;
+        };
+        let route = &self.config.route;
+        match next {
+            Move::Leave => {
+                let release_after_ms = self.config.release_after.map(|after| after.as_millis() as u64);
+                tracing::warn!(%route, release_after_ms,
+                    "nothing could be digested for too long: the route leaves its group, so that others take its \
+                     partitions; it joins again when its plugin runs");
+            }
+            Move::Join => tracing::info!(%route, "the plugin runs again: the route joins its group again"),
+        }
+        let released = self.release.is_released();
+        self.tell(Event::Released { released });
     }
 
     /// Whether a step waits for a lane that could answer it: one that digests answers when it has digested.

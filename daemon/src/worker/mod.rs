@@ -32,9 +32,11 @@ mod progress;
 pub mod queues;
 pub mod rate;
 mod recall;
+pub mod release;
 mod report;
 pub mod retry;
 mod stopped;
+pub mod suspects;
 mod swap;
 
 use devour_abi::SwapMode;
@@ -104,6 +106,10 @@ pub struct WorkerConfig {
     pub idle_limit: Option<Duration>,
     /// How long a partition that has messages may bring none before its reading begins anew.
     pub stall_timeout: Option<Duration>,
+    /// How long the partitions are kept while the plugin cannot digest.
+    pub release_after: Option<Duration>,
+    /// Deaths of the plugin at which a message was alone in hand, until it is given up.
+    pub poison_after: Option<u32>,
     /// `max.poll.interval.ms` of the client.
     pub max_poll_interval: Duration,
     /// How another plugin takes over.
@@ -215,6 +221,11 @@ pub enum Event {
     SwapFailed(String),
     /// The instance is blocked and cannot be ended; [`Event::PluginDown`] follows if it ends after all.
     PluginStuck(String),
+    /// The route left its group because it could not digest for `release_after`, or has joined it again.
+    Released {
+        /// It left.
+        released: bool,
+    },
     /// A partition has messages and brings none.
     Stalled {
         /// Its topic.
@@ -450,6 +461,14 @@ impl Inbox {
 // === impl RouteStats ===
 
 impl RouteStats {
+    /// Messages that are done with, in whatever way.
+    pub(crate) fn settled(&self) -> u64 {
+        [&self.digested, &self.skipped, &self.dead_lettered]
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+
     pub(crate) fn add(counter: &AtomicU64, by: usize) {
         counter.fetch_add(by as u64, Ordering::Relaxed);
     }

@@ -10,6 +10,7 @@ use super::{
     engine::{Engine, Plugin},
     queues::{Body, Queued, Waiting},
     retry::backoff,
+    suspects,
 };
 use crate::{
     lane::{CallNumber, DownCause, HomeEvent, Record, Slot},
@@ -18,11 +19,25 @@ use crate::{
 };
 
 /// What a failure leads to.
-enum Decision {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Decision {
     Retry,
     Skip,
     DeadLetter,
     Stop,
+}
+
+/// What is wrong with a message, for people and for its dead letter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trouble<'a> {
+    /// In the log.
+    pub happened: &'a str,
+    pub kind: &'static str,
+    pub error: &'a str,
+    /// How long it wants to wait, if it is tried again.
+    pub delay_ms: u64,
+    /// Attempts made.
+    pub attempts: u32,
 }
 
 // === impl Engine ===
@@ -106,6 +121,7 @@ impl Engine {
     #[inline]
     pub(super) fn done(&mut self, item: Item) {
         self.partitions.get_mut(item.slot).tracker.finish(item.offset);
+        self.clear_suspect(item.slot, item.offset);
         self.free(item);
         self.out_of_hand(item);
     }
@@ -119,7 +135,7 @@ impl Engine {
         }
     }
 
-    fn tag_of(&self, item: &Item) -> u64 {
+    pub(super) fn tag_of(&self, item: &Item) -> u64 {
         if item.queue == super::queues::QueueId::NONE {
             u64::from(item.slot.0)
         } else {
@@ -172,13 +188,40 @@ impl Engine {
         failure: &Failure,
         holder: Option<usize>,
     ) {
+        let trouble = Trouble {
+            happened: "digest failed",
+            kind: failure.kind.name(),
+            error: failure.message.as_str(),
+            delay_ms: failure.delay_ms,
+            attempts: item.attempt,
+        };
+        // After a retry the plugin holds what follows: it is to be let go.
+        let lane = holder.filter(|_| !self.lets_go(failure));
+        let decision = self.decide(item, failure);
+        let holder = if matches!(decision, Decision::Skip) {
+            lane
+        } else {
+            holder
+        };
+        self.carry_out(decision, call, index, item, &trouble, holder);
+    }
+
+    /// Does what was decided about a message, which was settled. `holder`: the lane that holds its tag because of it.
+    pub(super) fn carry_out(
+        &mut self,
+        decision: Decision,
+        call: CallNumber,
+        index: usize,
+        item: Item,
+        trouble: &Trouble<'_>,
+        holder: Option<usize>,
+    ) {
         let partition = self.partitions.get(item.slot);
         if !partition.assigned {
             self.free(item);
             self.out_of_hand(item);
             return;
         }
-        let decision = self.decide(item, failure);
         let what = match self.config.order {
             Order::Partition => "partition",
             Order::Key => "key",
@@ -191,15 +234,21 @@ impl Engine {
             item.offset,
         );
         let topic = &*topic;
-        let (kind, error, attempt) = (failure.kind.name(), failure.message.as_str(), item.attempt);
+        let &Trouble {
+            happened,
+            kind,
+            error,
+            ..
+        } = trouble;
+        let attempt = item.attempt;
         match decision {
             Decision::Retry => {
-                let asked = (failure.delay_ms > 0).then(|| Duration::from_millis(failure.delay_ms));
+                let asked = (trouble.delay_ms > 0).then(|| Duration::from_millis(trouble.delay_ms));
                 let chance = chance(item);
                 let wait = asked.unwrap_or_else(|| backoff(&self.config.on_error.backoff, attempt, chance));
                 let wait_ms = wait.as_millis() as u64;
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error, wait_ms,
-                    "digest failed; this {what} waits and tries again");
+                    "{happened}; this {what} waits and tries again");
                 let record = self.copy_of(call, index, item, attempt.saturating_add(1));
                 let tag = self.tag_of(&item);
                 self.hold_up(&item, Waiting::Until(Instant::now() + wait), holder);
@@ -208,10 +257,9 @@ impl Engine {
             }
             Decision::Skip => {
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error,
-                    "digest failed; the message is skipped, as `on_error.then: skip` says");
+                    "{happened}; the message is skipped, as `on_error.then: skip` says");
                 RouteStats::add(&self.stats.skipped, 1);
-                // After a retry the plugin holds what follows: it is to be let go.
-                if let Some(lane) = holder.filter(|_| !self.lets_go(failure)) {
+                if let Some(lane) = holder {
                     let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
                     self.queues.hold(tag, item.slot, lane, in_hand);
                     self.note_queue(tag, item.slot);
@@ -220,7 +268,7 @@ impl Engine {
             }
             Decision::Stop => {
                 tracing::error!(%route, topic, partition = number, offset, attempt, kind, error,
-                    "digest failed; this {what} stops here, as `on_error.then: stop` says. The others go on. Mend the plugin and \
+                    "{happened}; this {what} stops here, as `on_error.then: stop` says. The others go on. Mend the plugin and \
                      `devourd resume` the route, or `devourd skip` the message");
                 let record = self.copy_of(call, index, item, attempt.saturating_add(1));
                 let error = error.to_owned();
@@ -229,10 +277,11 @@ impl Engine {
             }
             Decision::DeadLetter => {
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error,
-                    "digest failed; the message becomes a dead letter, as `on_error.then: dead_letter` says");
+                    "{happened}; the message becomes a dead letter, as `on_error.then: dead_letter` says");
                 let record = self.copy_of(call, index, item, attempt);
                 self.hold_up(&item, Waiting::DeadLetter { offset }, holder);
-                self.dead_letter(record, attempt, failure);
+                self.dead_letter(record, trouble.attempts, kind, error);
+                self.clear_suspect(item.slot, offset);
                 self.free(item);
                 self.out_of_hand(item);
             }
@@ -254,6 +303,18 @@ impl Engine {
         self.queues.wait(tag, item.slot, waiting, holder, in_hand);
         self.note_queue(tag, item.slot);
         self.move_out(tag, item.slot);
+    }
+
+    /// A message that was not digested waits in its queue again, as a copy.
+    pub(super) fn wait_again(&mut self, item: Item, record: Record) {
+        let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
+        let queued = Queued::of_record(record);
+        if let Some(double) = self.queues.put_back(tag, item.slot, in_hand, queued) {
+            self.drop_body(double);
+        }
+        self.note_queue(tag, item.slot);
+        self.free(item);
+        self.out_of_hand(item);
     }
 
     /// The message itself waits, first of those that it holds up.
@@ -283,8 +344,16 @@ impl Engine {
             .attempts
             .is_some_and(|attempts| item.attempt >= attempts);
         let reject = matches!(failure.kind, FailureKind::REJECT | FailureKind::UNDECODABLE);
+        if reject || spent {
+            self.last_resort()
+        } else {
+            Decision::Retry
+        }
+    }
+
+    /// The route's `then`.
+    pub(super) fn last_resort(&self) -> Decision {
         match self.config.on_error.then {
-            _ if !reject && !spent => Decision::Retry,
             Then::Skip => Decision::Skip,
             // The two go together by the settings' own check.
             Then::DeadLetter if self.letters.is_some() => Decision::DeadLetter,
@@ -326,8 +395,7 @@ impl Engine {
                 }
                 None => {
                     let record = self.copy_of(call.number, index, item, item.attempt);
-                    self.free(item);
-                    Queued::of_record(record)
+                    return self.wait_again(item, record);
                 }
             };
             if let Some(double) = self.queues.put_back(tag, item.slot, in_hand, queued) {
@@ -434,6 +502,9 @@ impl Engine {
 
     /// The instance is broken: the message that broke it has failed, what follows it goes to the next instance.
     fn returned_broken(&mut self, call: &mut InHand, finished: usize, failure: &Failure) {
+        if self.suspect_call(call, &failure.message) {
+            return self.home.end(DownCause::Broken(failure.clone()));
+        }
         let in_hand = call
             .items
             .get(finished)
@@ -560,10 +631,11 @@ impl Engine {
         {
             let index = missed.index as usize;
             let failure = Failure::new(FailureKind::RETRY, error.clone());
-            if call
-                .items
-                .get(index)
-                .is_some_and(|item| item.standing != Standing::Buffered)
+            if !self.suspect_call(&call, error)
+                && call
+                    .items
+                    .get(index)
+                    .is_some_and(|item| item.standing != Standing::Buffered)
                 && let Some(item) = call.settle(index)
             {
                 RouteStats::add(&self.stats.failed, 1);
@@ -572,9 +644,13 @@ impl Engine {
             }
             self.calls.insert(call.number, call);
         }
-        // What waits in the stock is handed to whichever lane comes first; what went straight, in its calls.
-        if std::mem::take(&mut self.stuck) || !self.config.is_straight() {
+        self.judge_death(&cause, progress);
+        // What waits in the stock is handed to whichever lane comes first; what went straight, in its calls, unless some of
+        // it goes alone.
+        let alone = suspects::counts(&cause) || !self.suspects.is_empty();
+        if std::mem::take(&mut self.stuck) || !self.config.is_straight() || alone {
             self.take_back();
+            self.return_outgoing();
         }
         self.plugin_down(cause);
     }

@@ -45,7 +45,7 @@ struct Loop {
     discover_at: Option<Instant>,
     /// Topics of a simple consumer that were said to be missing.
     told_missing: BTreeSet<Arc<str>>,
-    /// The route left its group because its plugin is stuck.
+    /// The route left its group because its plugin is stuck, or does not run.
     left_group: bool,
 }
 
@@ -132,7 +132,7 @@ impl Loop {
             self.engine.seek(&self.client);
             self.engine.serve_commits(&self.client, now);
             self.discover(now);
-            self.mind_stuck();
+            self.mind_membership(now);
             self.engine.serve_letters(now);
             self.engine.mind_slow_lanes(now);
             self.engine.mind_restart(now);
@@ -312,14 +312,19 @@ impl Loop {
         self.unread = true;
     }
 
-    /// A plugin that cannot be ended keeps what it has; its partitions go to who can digest them, and come back when it
-    /// has ended after all.
-    fn mind_stuck(&mut self) {
-        if self.engine.config.consumer_type != ConsumerType::Balanced || self.engine.stuck == self.left_group
-        {
+    /// The partitions of a plugin that cannot be ended, or that has not run for long, go to who can digest them, and come
+    /// back when it runs again.
+    fn mind_membership(&mut self, now: Instant) {
+        let engine = &mut self.engine;
+        if engine.config.consumer_type != ConsumerType::Balanced {
             return;
         }
-        self.left_group = self.engine.stuck;
+        engine.mind_release(now);
+        let leave = engine.stuck || engine.release.is_released();
+        if leave == self.left_group {
+            return;
+        }
+        self.left_group = leave;
         let done = if self.left_group {
             self.client.unsubscribe()
         } else {
@@ -364,6 +369,11 @@ impl Loop {
             .chain(engine.restart_due())
             .chain(engine.look_at())
             .chain(engine.swap_due())
+            .chain(
+                engine
+                    .release
+                    .next_look(engine.up_since(), engine.config.release_after),
+            )
             .chain(engine.committer.next())
             .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
             .chain(self.discover_at)

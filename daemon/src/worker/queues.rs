@@ -460,11 +460,8 @@ impl Queues {
             if self.leaving.contains(&queue.slot) {
                 continue;
             }
-            // Retries go on, and what is first of all: the frontier waits for it.
             let first = queue.messages.front();
-            let goes = |first: &Queued, frontier: i64| first.attempt > 1 || first.offset <= frontier;
-            let held = self.held_back.get(&queue.slot);
-            if held.is_some_and(|frontier| !first.is_some_and(|first| goes(first, *frontier))) {
+            if first.is_some_and(|first| self.is_held_back(queue.slot, first)) {
                 self.set_aside.push(entry);
                 continue;
             }
@@ -569,6 +566,44 @@ impl Queues {
             });
         }
         taken
+    }
+
+    /// Whether the message at `offset` is first of a tag that is ready, and may begin.
+    #[must_use]
+    pub fn is_next(&self, tag: u64, slot: Slot, offset: i64) -> bool {
+        let Some(id) = self.find(tag, slot) else {
+            return false;
+        };
+        let queue = self.queue(id);
+        let Some(first) = queue.messages.front().filter(|_| queue.listed) else {
+            return false;
+        };
+        first.offset == offset && !self.leaving.contains(&slot) && !self.is_held_back(slot, first)
+    }
+
+    /// Of a partition that is held back retries go on, and what is first of all: the frontier waits for it.
+    fn is_held_back(&self, slot: Slot, first: &Queued) -> bool {
+        let frontier = self.held_back.get(&slot);
+        frontier.is_some_and(|frontier| first.attempt == 1 && first.offset > *frontier)
+    }
+
+    /// Takes the first message of a tag that is ready.
+    pub fn take_first(&mut self, tag: u64, slot: Slot) -> Option<Taken> {
+        let id = self.find(tag, slot).filter(|id| self.queue(*id).listed)?;
+        self.unlist(id);
+        let queue = self.queue_mut(id);
+        let message = queue.messages.pop_front()?;
+        queue.bytes -= message.bytes as usize;
+        queue.in_hand += 1;
+        let held_by = queue.held_by.take();
+        self.count_out(&message);
+        Some(Taken {
+            queue: id,
+            slot,
+            tag,
+            message,
+            held_by,
+        })
     }
 
     /// A message that was taken is not in hand any more, however it ended. The queue's lane to let the tag go, and its

@@ -20,6 +20,7 @@ impl Engine {
         let mut resumed = Vec::new();
         for (tag, slot, offset) in stopped {
             self.queues.forget_attempts(tag, slot);
+            self.suspects.forgive(slot, offset);
             if let Some(emptied) = self.queues.go_on(tag, slot) {
                 self.emptied(emptied);
             }
@@ -66,6 +67,7 @@ impl Engine {
             self.drop_body(queued);
         }
         self.partitions.get_mut(slot).tracker.finish(offset);
+        self.clear_suspect(slot, offset);
         if let Some(emptied) = self.queues.go_on(tag, slot) {
             self.emptied(emptied);
         }

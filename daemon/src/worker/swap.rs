@@ -382,6 +382,7 @@ impl Engine {
         mem::swap(&mut self.home, &mut swap.other);
         mem::swap(&mut self.config, &mut swap.config);
         mem::swap(&mut self.pid, &mut swap.pid);
+        self.suspects.forgive_all();
         self.pace = Pace::of(&self.config);
         self.rate = self
             .config

@@ -56,12 +56,14 @@ consumer_routes:
     memory: 8MiB
     on_error: { then: skip }
     tombstones: reject
-    restart: { initial: 500ms, max: 2m, budget: none }
+    restart: { initial: 500ms, max: 2m, budget: { restarts: 5, per: 1m } }
     membership: dynamic
     lifecycle_timeout: 5s
     drain_timeout: 10s
     digest_timeout: 1m
     stall_timeout: none
+    release_after: 90s
+    poison_after: none
     concurrency: { order: key, lanes: 8 }
     flush: { max_wait: 1s }
     rate_limit: 200/s
@@ -128,9 +130,15 @@ fn every_key_reaches_its_type() {
     );
     assert_eq!(
         orders.restart,
-        Backoff {
-            initial: Duration::from_millis(500),
-            max: Duration::from_secs(120)
+        Restart {
+            backoff: Backoff {
+                initial: Duration::from_millis(500),
+                max: Duration::from_secs(120)
+            },
+            budget: Some(RestartBudget {
+                restarts: 5,
+                per: Duration::from_secs(60)
+            }),
         }
     );
     assert_eq!(orders.digest_timeout, Some(Duration::from_secs(60)));
@@ -156,6 +164,10 @@ fn every_key_reaches_its_type() {
         (Some(second), None)
     );
     assert_eq!(orders.stall_timeout, None);
+    assert_eq!(
+        (orders.release_after, orders.poison_after),
+        (Some(Duration::from_secs(90)), None)
+    );
     assert_eq!((orders.position.line, orders.position.column), (line, 3));
 
     let elsewhere = settings.route("elsewhere").unwrap();

@@ -160,11 +160,9 @@ fn what_this_version_cannot_do_is_said_and_not_ignored() {
         "limits: {memory: 1GiB}",
         "user: nobody",
         "sandbox: strict",
-        "restart: {budget: 5}",
         "delivery: x",
         "schema: x",
         "sha256: x",
-        "release_after: 5m",
     ] {
         let finding = in_route(line);
         assert!(

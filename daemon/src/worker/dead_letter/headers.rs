@@ -63,7 +63,7 @@ pub struct Story {
     pub first_failure_ms: i64,
     /// When the last failed.
     pub last_failure_ms: i64,
-    /// The last failure's kind: `retry`, `reject`, `undecodable`, `fatal`, `panic`.
+    /// The last failure's kind: `retry`, `reject`, `undecodable`, `fatal`, `panic`, `poison`.
     pub kind: String,
     /// Its text.
     pub error: String,

@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use devour_abi::Failure;
-
 use super::{KafkaPost, Letter, Letters, Notice};
 use crate::{
     lane::{Record, Slot},
@@ -28,7 +26,13 @@ impl Letters {
 
 impl Engine {
     /// Gives a message up; what follows it in its order waits until the brokers have its dead letter.
-    pub(in crate::worker) fn dead_letter(&mut self, record: Record, attempts: u32, failure: &Failure) {
+    pub(in crate::worker) fn dead_letter(
+        &mut self,
+        record: Record,
+        attempts: u32,
+        kind: &'static str,
+        error: &str,
+    ) {
         let (slot, offset, now_ms) = (record.slot, record.offset, now_ms());
         let first_failure_ms = self.queues.first_failure(record.tag, slot, offset, now_ms);
         let partition = self.partitions.get(slot);
@@ -40,8 +44,8 @@ impl Engine {
                 attempts,
                 first_failure_ms,
                 last_failure_ms: now_ms,
-                kind: failure.kind.name(),
-                error: failure.message.to_string(),
+                kind,
+                error: error.to_owned(),
             });
         }
     }
