@@ -234,25 +234,29 @@ impl Daemon {
 
     /// SIGKILL to the plugin's process of `route`; returns once another is up.
     pub fn kill_plugin(&self, route: &str) -> Result<(), DaemonError> {
+        let from = self.log.len();
+        let killed = self.signal_plugin(route, Signal::KILL)?;
+        self.wait_for_from(from, "the plugin's successor", SOON, |line| {
+            line.says("plugin up") && line.text("route") == Some(route) && line.number("pid") != Some(killed)
+        })?;
+        Ok(())
+    }
+
+    /// A signal to the plugin's process of `route`, once it has one: its id.
+    pub fn signal_plugin(&self, route: &str, signal: Signal) -> Result<i64, DaemonError> {
         let is_up = |line: &Line| line.says("plugin up") && line.text("route") == Some(route);
         let pid = self.wait_for("the plugin", SOON, is_up).and_then(|_| {
             let last = self.log.all(is_up).last().and_then(|line| line.number("pid"));
             last.ok_or(DaemonError::NoPlugin(route.to_owned()))
         })?;
-        let from = self.log.len();
-        let killed = Pid::from_raw(pid as i32).map_or(Ok(()), |pid| kill_process(pid, Signal::KILL));
-        match killed {
+        match Pid::from_raw(pid as i32).map_or(Ok(()), |pid| kill_process(pid, signal)) {
             // It may have ended by itself meanwhile; another comes all the same.
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(errno) => {
-                return Err(DaemonError::File {
-                    path: format!("/proc/{pid}").into(),
-                    source: errno.into(),
-                });
-            }
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(pid),
+            Err(errno) => Err(DaemonError::File {
+                path: format!("/proc/{pid}").into(),
+                source: errno.into(),
+            }),
         }
-        self.wait_for_from(from, "the plugin's successor", SOON, is_up)?;
-        Ok(())
     }
 
     /// Its children: plugin processes and their like.

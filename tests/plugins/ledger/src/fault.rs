@@ -3,6 +3,7 @@
 use std::{fs, io, path::Path};
 
 use devour::{DigestError, prelude::*};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::record::Outcome;
 
@@ -21,6 +22,8 @@ pub enum Kind {
     Panic,
     /// `abort()`: SIGABRT.
     Abort,
+    /// SIGSEGV to its own process.
+    Segfault,
     /// `exit(0)`.
     Exit,
     /// SIGKILL to its own process.
@@ -188,16 +191,22 @@ impl Kind {
             Kind::Panic => panic!("panic on order"),
             Kind::Abort => std::process::abort(),
             Kind::Exit => std::process::exit(0),
-            Kind::Kill => {
-                let killed =
-                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-                killed.or_fatal()?;
-            }
+            Kind::Segfault => raise(Signal::SEGV)?,
+            Kind::Kill => raise(Signal::KILL)?,
             Kind::Block | Kind::Hold => {}
         }
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// Again and again: the handler of Rust's runtime, which looks for overflown stacks, gives a first SIGSEGV back to the
+/// system and returns.
+fn raise(signal: Signal) -> Result<(), DigestError> {
+    loop {
+        kill_process(getpid(), signal).or_fatal()?;
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `Ledger` | `dump_obj` | every digest, and fails or dies on order: see [`record`] and [`fault`] |
 //! | `AsyncLedger` | `dump_obj` | the same, from futures |
+//! | `BatchLedger` | `dump_obj` | the same, from a `digest_batch`: all of it, or nothing but the message that is struck |
 //! | `BufferLedger` | `dump_obj` | the same, at every flush |
 //! | `OnlyLedger` | `dump_obj` | as `Ledger`; may exist only once, so that another is built after it has gone |
 //! | `WitnessRaw` | `dump_raw` | length and checksum of the value |
@@ -13,6 +14,7 @@
 //! None names a topic or a group: the route does.
 
 mod async_ledger;
+mod batch_ledger;
 mod book;
 mod buffer_ledger;
 pub mod fault;
@@ -22,6 +24,7 @@ pub mod record;
 mod witness;
 
 pub use async_ledger::{AsyncLedger, AsyncLedgerSettings};
+pub use batch_ledger::BatchLedger;
 pub use buffer_ledger::{BufferLedger, BufferLedgerSettings};
 pub use ledger::{Ledger, LedgerSettings};
 pub use only_ledger::OnlyLedger;
