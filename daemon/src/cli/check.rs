@@ -9,7 +9,7 @@ use crate::{
     os::Spawner,
     plugin::Store,
     settings::{self, Findings, KeyPath, ProcessEnvironment, Settings, Severity},
-    supervisor::plan::PlanFinding,
+    supervisor::plan::{PlanFinding, bounds},
     telemetry,
 };
 
@@ -65,6 +65,18 @@ fn with_plugins(settings: &Settings) -> std::io::Result<Findings> {
     );
     let mut findings = settings.findings();
     for route in &settings.routes {
+        for PlanFinding { key, message } in bounds::warnings(route) {
+            let path = key
+                .iter()
+                .fold(KeyPath::route(route.name.as_str()), |path, segment| {
+                    path.key(segment)
+                });
+            findings.add_at(
+                Severity::Warning,
+                &path,
+                format!("route `{}`: {message}", route.name),
+            );
+        }
         for PlanFinding { key, message } in planner.plan(settings, route, true).err().unwrap_or_default() {
             let route_key = KeyPath::route(route.name.as_str());
             let path = key.iter().fold(route_key, |path, segment| path.key(segment));

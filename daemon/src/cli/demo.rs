@@ -20,6 +20,7 @@ use super::{DONE, FAILED, INTERNAL, run};
 use crate::{
     kafka::{EmbeddedBroker, Producer, Record, producer_properties},
     lane::{Durations, Lost, PluginLog, PluginVoice, Printed, Stream},
+    os::spawn::{MARK, mark_of_no_plugin},
     settings::{self, Log, LogFormat, LogLevel, ProcessEnvironment, RouteName, Settings},
     signals::{self, Signal},
     systemd::Systemd,
@@ -150,6 +151,7 @@ fn find_samples(given: Option<&Path>) -> Result<PathBuf, String> {
 fn start_broker() -> Result<EmbeddedBroker, String> {
     let mut command = Command::new("/proc/self/exe");
     command
+        .env(MARK, mark_of_no_plugin())
         .arg("embedded-broker")
         .args(TOPICS.map(|topic| format!("{topic}:{PARTITIONS}")));
     EmbeddedBroker::spawn(command).map_err(|error| error.to_string())

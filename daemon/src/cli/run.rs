@@ -12,7 +12,7 @@ use crate::{
     plugin::{Prober, Store, child_environment},
     settings::{self, Environment, Findings, ProcessEnvironment, Route, Settings},
     signals::{self, Signal},
-    supervisor::{Exit, Supervisor, by_hand::Orders, control::socket_path, plan::Planner},
+    supervisor::{Exit, Supervisor, by_hand::Orders, control::socket_path, descriptors, plan::Planner},
     systemd::Systemd,
     telemetry,
 };
@@ -194,7 +194,10 @@ fn try_supervise(
         // Else a plugin's process of the same user could open this one's memory and environment.
         process::not_dumpable()?;
     }
-    process::raise_open_files()?;
+    let (_, limit) = process::raise_open_files()?;
+    if let Some(warning) = descriptors::warning(&settings.routes, limit) {
+        tracing::warn!("{warning}");
+    }
     let spawner = Spawner::start()?;
     spawner.adopt_orphans()?;
     let planner = planner(

@@ -139,6 +139,7 @@ pub(super) struct Hello {
     pub takes: bool,
     pub log_level: LogLevel,
     pub core_dumps: bool,
+    pub bounds: crate::os::Bounds,
     /// The soft limit that the daemon itself was started with.
     pub open_files: Option<u64>,
 }

@@ -58,8 +58,11 @@ fn run(socket: SeqPacket) -> io::Result<()> {
         )));
     }
     let works = hear_lanes(&socket, hello.construct.lanes.max(1))?;
-    if !bound_process(&socket, &hello)? {
-        return Ok(());
+    match bound_process(&socket, &hello) {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        // Said, not died of: the daemon names it, and ends this process.
+        Err(error) => host_lane::refuse(works, &error),
     }
     let talk = Arc::new(Talk::new(socket)?);
     let mut next = || fds.remove(0);
@@ -119,8 +122,11 @@ fn hear_hello(socket: &SeqPacket) -> io::Result<Option<(Hello, Vec<std::os::fd::
     Ok(Some((hello, fds)))
 }
 
-/// Limits, signals, the parent's death, privileges: in this order. `false` if the parent is gone already.
+/// Limits; user and groups; the parent's death; privileges and sandbox: in this order, because a change of the user
+/// takes back what was said about the parent's death, and because none of it could be done in the sandbox. `false` if
+/// the parent is gone already.
 fn bound_process(socket: &SeqPacket, hello: &Hello) -> io::Result<bool> {
+    let at = |what: &'static str| move |error: io::Error| io::Error::other(format!("{what}: {error}"));
     // Without it the daemon leaves with a lane what it was handed.
     let _ = crate::os::barrier::register();
     process::set_name(&format!("plugin:{}", hello.route));
@@ -133,9 +139,14 @@ fn bound_process(socket: &SeqPacket, hello: &Hello) -> io::Result<bool> {
     // Only where there is a /proc; without it the kernel chooses for itself.
     let _ = process::take_me_first();
     process::ignore_stop_signals();
+    hello.bounds.limit().map_err(at("its limits cannot be set"))?;
+    hello
+        .bounds
+        .change_user()
+        .map_err(at("its user cannot be changed"))?;
     if !process::die_with_parent(socket.maker()?)? {
         return Ok(false);
     }
-    process::no_new_privileges()?;
+    hello.bounds.lock_in().map_err(at("its sandbox cannot be made"))?;
     Ok(true)
 }

@@ -104,6 +104,14 @@ pub(super) fn run(parts: LaneParts) {
     }
 }
 
+/// Says that no instance will stand, and waits to be ended.
+pub(super) fn refuse(works: Vec<SeqPacket>, why: &io::Error) -> ! {
+    for work in works {
+        Outcomes::new(Arc::new(work)).say(&FromLane::NotBuilt(&why.to_string()));
+    }
+    wait_for_the_end()
+}
+
 fn wait_for_the_end() -> ! {
     loop {
         std::thread::park();

@@ -7,6 +7,7 @@ use std::{ffi::OsString, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 use devour_abi::{ConstructRequest, DigestInfo, Failure, LifecycleAnswer, LifecycleCall, Progress};
 
 mod arena;
+mod bounded_voice;
 mod calls;
 mod channel;
 mod current;
@@ -37,11 +38,13 @@ pub use stock::{Kept, Stock};
 pub use thread::ThreadHome;
 pub use voice::{Durations, Lost, PluginLog, PluginVoice, Position, Printed, Stream};
 
+use bounded_voice::BoundedVoice;
+
 use crate::{
     kafka::Batch,
-    os::Spawner,
+    os::{Bounds, Spawner},
     plugin::Library,
-    settings::{Isolation, RouteName},
+    settings::{Isolation, RouteName, format_size},
 };
 
 /// Number of a call: numbers ascend over all lanes of a home.
@@ -177,6 +180,9 @@ pub enum DownCause {
     /// It panicked or returned a fatal error.
     #[error("{}: {}", .0.kind.name(), .0.message)]
     Broken(Failure),
+    /// It used more memory than its limit allows: the kernel ended it.
+    #[error("used more memory than its limit of {}; the kernel ended it", format_size(*.0))]
+    Memory(u64),
     /// Its process ended by a signal.
     #[error("killed by {0}")]
     Signal(String),
@@ -294,6 +300,8 @@ pub struct HomeConfig {
     pub digest_timeout: Option<Duration>,
     /// The whole environment of the plugin's process.
     pub environment: Vec<(OsString, OsString)>,
+    /// What bounds the plugin's process.
+    pub bounds: Bounds,
     /// What becomes of its stdout.
     pub stdout: Printed,
     /// Where what it says goes.
@@ -306,7 +314,12 @@ pub struct HomeConfig {
 ///
 /// # Errors
 /// When descriptors or memory for it are missing.
-pub fn home(config: HomeConfig) -> io::Result<Box<dyn Home>> {
+pub fn home(mut config: HomeConfig) -> io::Result<Box<dyn Home>> {
+    // Where a person looks on, at one route, all of it is wanted.
+    if config.stdout == Printed::Log {
+        let voice = BoundedVoice::new(config.route.clone(), config.voice);
+        config.voice = Arc::new(voice);
+    }
     Ok(match config.isolation {
         Isolation::Process => Box::new(ProcessHome::new(config)?),
         Isolation::Thread => Box::new(ThreadHome::new(config)?),

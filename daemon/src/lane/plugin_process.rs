@@ -14,7 +14,8 @@ use super::{
     voice::Stream,
 };
 use crate::os::{
-    Child, Exit, Interest, Launch, Poller, SeqPacket, SharedBytes, SharedPage,
+    Bounds, Child, Exit, Interest, Launch, Poller, SeqPacket, SharedBytes, SharedPage,
+    cgroup::{Delegated, Group},
     pipe::pipe,
     process,
     shared_page::Writer,
@@ -40,6 +41,8 @@ pub(super) struct PluginProcess {
     pub closed: bool,
     /// Its outcomes are not heard any more: it broke the protocol, or said that it is broken.
     pub deaf: bool,
+    /// What holds its memory, with the limit, where the system lets the daemon hold it.
+    group: Option<(Group, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,20 +92,31 @@ impl PluginProcess {
             }
             Printed::PassThrough => (None, process::copy_of_stdout()?),
         };
+        let group = memory_group(config)?;
+        let bounds = Bounds {
+            memory: config.bounds.memory.filter(|_| group.is_none()),
+            ..config.bounds.clone()
+        };
         let child = config.spawner.spawn(Launch {
             args: vec![OsString::from("host")],
             environment: config.environment.clone(),
             stdin: OwnedFd::from(their_talk),
             stdout: their_stdout,
             stderr: their_stderr,
+            user: bounds.user.as_ref().map(|user| user.id),
         })?;
-        let introduced = introduce(
-            config,
-            &talk,
-            arena,
-            &[cells_fd.as_fd(), cuts, library.as_fd()],
-            &their_works,
-        );
+        // Before it hears what it is for, so that nothing foreign runs outside of the group.
+        let entered = group.as_ref().map_or(Ok(()), |(group, _)| group.enter(child.pid));
+        let introduced = entered.and_then(|()| {
+            introduce(
+                config,
+                bounds,
+                &talk,
+                arena,
+                &[cells_fd.as_fd(), cuts, library.as_fd()],
+                &their_works,
+            )
+        });
         let watched = introduced.and_then(|()| {
             poller.add(child.exit_fd(), EXIT, Interest::Read)?;
             if let Some(stdout) = &stdout {
@@ -131,6 +145,7 @@ impl PluginProcess {
             killed: None,
             closed: false,
             deaf: false,
+            group,
         })
     }
 
@@ -153,25 +168,48 @@ impl PluginProcess {
         self.kill(DownCause::Protocol(what.to_string()));
     }
 
-    /// Why it is gone: what it died of by itself, unless it was killed first.
-    pub(super) fn cause(&self, exit: Exit) -> DownCause {
+    /// Why it is gone: what it died of by itself, unless it was killed first. `asked` is why it was asked to end, if it
+    /// was and had the time to.
+    pub(super) fn cause(&self, exit: Exit, asked: Option<DownCause>) -> DownCause {
         const KILL: i32 = 9;
+        const TERM: i32 = 15;
         let own = match exit {
             Exit::Code(status) => DownCause::Exited(status),
             Exit::Signal(signal) => DownCause::Signal(signal_name(signal)),
         };
-        match &self.killed {
-            // It crashed just before it would have been ended for being slow.
-            Some(DownCause::Deadline(_)) if exit != Exit::Signal(KILL) => own,
-            Some(cause) => cause.clone(),
-            None => own,
+        if let (Some((group, limit)), None | Some(DownCause::Deadline(_)), Exit::Signal(KILL)) =
+            (&self.group, &self.killed, exit)
+            && group.was_out_of_memory()
+        {
+            return DownCause::Memory(*limit);
         }
+        match (&self.killed, asked) {
+            // It crashed just before it would have been ended for being slow.
+            (Some(DownCause::Deadline(_)), _) if exit != Exit::Signal(KILL) => own,
+            (Some(cause), _) => cause.clone(),
+            (None, Some(asked)) if matches!(exit, Exit::Code(_) | Exit::Signal(TERM)) => asked,
+            (None, _) => own,
+        }
+    }
+}
+
+/// A group that holds the memory of the process to come, where there is a limit and the system lets the daemon hold it.
+fn memory_group(config: &HomeConfig) -> io::Result<Option<(Group, u64)>> {
+    match (config.bounds.memory, Delegated::find()) {
+        (Some(limit), Some(delegated)) => {
+            let group = delegated
+                .group(config.route.as_str(), limit)
+                .map_err(|error| io::Error::other(format!("its memory cannot be limited: {error}")))?;
+            Ok(Some((group, limit)))
+        }
+        _ => Ok(None),
     }
 }
 
 /// Sends the first frame.
 fn introduce(
     config: &HomeConfig,
+    bounds: Bounds,
     talk: &SeqPacket,
     (arena, arena_bytes): (BorrowedFd<'_>, usize),
     fds: &[BorrowedFd<'_>],
@@ -188,6 +226,7 @@ fn introduce(
         takes: config.takes,
         log_level: config.voice.level(),
         core_dumps: process::is_dumpable(),
+        bounds,
         open_files: process::open_files_at_start(),
     };
     let mut frame = vec![HELLO_INLINE];

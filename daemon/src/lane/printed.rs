@@ -18,7 +18,7 @@ pub(super) struct Stdio {
     cut: bool,
 }
 
-/// The rate limit of a route, both streams together.
+/// The rate limit of a route: of what it prints, both streams together; of what it logs.
 pub(super) struct Rate {
     second: Instant,
     told: u32,
@@ -122,30 +122,48 @@ impl Rate {
     pub(super) fn owes(&self) -> bool {
         self.dropped > 0
     }
+
+    /// Whether one more line may be told; first, how many were dropped and are to be said now.
+    pub(super) fn admit(&mut self, now: Instant) -> (u64, bool) {
+        let mut owed = 0;
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            owed = self.settle();
+            self.second = now;
+            self.told = 0;
+        }
+        let admitted = self.told < LINES_A_SECOND;
+        if admitted {
+            self.told += 1;
+        } else {
+            self.dropped += 1;
+        }
+        (owed, admitted)
+    }
+
+    /// How many were dropped and are to be said now.
+    pub(super) fn settle(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
 }
 
 // === impl Ear ===
 
 impl Ear<'_> {
     fn admit(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.rate.second) >= Duration::from_secs(1) {
-            self.settle();
-            self.rate.second = now;
-            self.rate.told = 0;
-        }
-        if self.rate.told < LINES_A_SECOND {
-            self.rate.told += 1;
-            return true;
-        }
-        self.rate.dropped += 1;
-        false
+        let (owed, admitted) = self.rate.admit(now);
+        self.say_dropped(owed);
+        admitted
     }
 
     /// Says what was dropped.
     pub(super) fn settle(&mut self) {
-        if self.rate.dropped > 0 {
-            self.voice
-                .lost(self.route, Lost::Printed, std::mem::take(&mut self.rate.dropped));
+        let owed = self.rate.settle();
+        self.say_dropped(owed);
+    }
+
+    fn say_dropped(&self, count: u64) {
+        if count > 0 {
+            self.voice.lost(self.route, Lost::Printed, count);
         }
     }
 }

@@ -5,17 +5,23 @@
 #![allow(unsafe_code)]
 
 pub mod barrier;
+pub mod bounds;
+pub mod cgroup;
 pub mod eventfd;
 pub mod memory;
 pub mod pipe;
 pub mod poller;
+pub mod privileges;
 pub mod process;
 mod reaper;
+pub mod sandbox;
 pub mod shared_page;
 pub mod socket;
 pub mod spawn;
 pub mod timer;
+pub mod users;
 
+pub use bounds::Bounds;
 pub use eventfd::EventFd;
 pub use memory::{MemoryError, SharedBytes, SharedView};
 pub use poller::{Interest, Poller, wait_readable};

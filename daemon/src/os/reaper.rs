@@ -1,7 +1,7 @@
 //! The loop of the spawning thread: spawns what is asked for, reaps what has died, kills what the dead left behind.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Read},
     mem::MaybeUninit,
     os::unix::net::UnixStream,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Exit, Interest, Poller,
-    spawn::{Fate, MARK, Request, Shared, kill_all},
+    spawn::{Fate, MARK, NOT_A_PLUGIN, Request, Shared, kill_all},
 };
 
 pub(super) struct Reaper {
@@ -18,9 +18,30 @@ pub(super) struct Reaper {
     signals: UnixStream,
     requests: mpsc::Receiver<Request>,
     poller: Poller,
-    /// By process, with the number in their mark.
-    children: HashMap<u32, (u64, Arc<Fate>)>,
+    /// By process.
+    children: HashMap<u32, Known>,
     spawned: u64,
+    /// Users that children became.
+    users: HashSet<u32>,
+}
+
+/// A child of ours.
+struct Known {
+    /// The number in its mark.
+    number: u64,
+    /// The user that it became.
+    user: Option<u32>,
+    fate: Arc<Fate>,
+}
+
+/// Where a process that came to this one belongs.
+enum Origin {
+    /// It carries the mark of that child.
+    Of(u64),
+    /// It carries a mark of nobody here, or none.
+    Unmarked,
+    /// It may not be looked into; it runs as this user.
+    Hidden(u32),
 }
 
 /// Which children to look at.
@@ -49,6 +70,7 @@ impl Reaper {
             poller,
             children: HashMap::new(),
             spawned: 0,
+            users: HashSet::new(),
         })
     }
 
@@ -65,9 +87,11 @@ impl Reaper {
             while let Ok(request) = self.requests.try_recv() {
                 self.spawned += 1;
                 let number = self.spawned;
-                let children = &mut self.children;
-                request.serve(&format!("{}.{number}", std::process::id()), |pid, fate| {
-                    children.insert(pid, (number, Arc::clone(fate)));
+                let (children, users) = (&mut self.children, &mut self.users);
+                request.serve(&format!("{}.{number}", std::process::id()), |pid, user, fate| {
+                    let fate = Arc::clone(fate);
+                    users.extend(user);
+                    children.insert(pid, Known { number, user, fate });
                 });
             }
             self.reap();
@@ -84,19 +108,19 @@ impl Reaper {
             }
             return;
         }
-        let mut anybody = false;
+        let (mut anybody, before) = (false, self.children.len());
         while let Some(pid) = died(&Whom::Anyone) {
             self.bury(pid);
             anybody = true;
         }
         if anybody {
-            self.kill_left_behind();
+            self.kill_left_behind(self.children.len() < before);
         }
     }
 
     /// Reaps one that has died. Its group is killed first: while the leader is a zombie its number is nobody else's.
     fn bury(&mut self, pid: u32) {
-        let Some((_, fate)) = self.children.remove(&pid) else {
+        let Some(Known { fate, .. }) = self.children.remove(&pid) else {
             let _ = take(pid);
             return;
         };
@@ -107,27 +131,47 @@ impl Reaper {
     }
 
     /// Kills what came to this process because its parent, one of our children's process group, has died. It is known
-    /// by the mark in its environment; what carries none is left alone.
-    fn kill_left_behind(&self) {
-        let ours = format!("{MARK}={}.", std::process::id());
+    /// by the mark in its environment. What has wiped its mark out goes with the next child that dies (`of_ours`), and
+    /// what may not be looked into when nobody of its user is left; but as the first process of a container others'
+    /// orphans come here too, so what carries no mark is left alone there.
+    fn kill_left_behind(&self, of_ours: bool) {
         for pid in own_children() {
             if self.children.contains_key(&pid) {
                 continue;
             }
-            let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let number = environ.split(|byte| *byte == 0).find_map(|entry| {
-                std::str::from_utf8(entry)
-                    .ok()?
-                    .strip_prefix(&ours)?
-                    .parse::<u64>()
-                    .ok()
-            });
-            let lives = |number| self.children.values().any(|(other, _)| *other == number);
-            if number.is_some_and(|number| !lives(number)) {
+            let lives = |wanted: &dyn Fn(&Known) -> bool| self.children.values().any(wanted);
+            let is_left = match origin(pid) {
+                Origin::Of(number) => number != NOT_A_PLUGIN && !lives(&|known| known.number == number),
+                Origin::Unmarked => of_ours && std::process::id() != 1,
+                Origin::Hidden(user) => {
+                    self.users.contains(&user) && !lives(&|known| known.user == Some(user))
+                }
+            };
+            if is_left {
                 kill_all(pid);
             }
         }
     }
+}
+
+fn origin(pid: u32) -> Origin {
+    let environ = match std::fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environ) => environ,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let user = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            return user.map_or(Origin::Unmarked, Origin::Hidden);
+        }
+        // It has ended.
+        Err(_) => Vec::new(),
+    };
+    let ours = format!("{MARK}={}.", std::process::id());
+    let number = environ
+        .split(|byte| *byte == 0)
+        .find_map(|entry| std::str::from_utf8(entry).ok()?.strip_prefix(&ours)?.parse().ok());
+    number.map_or(Origin::Unmarked, Origin::Of)
 }
 
 fn own_children() -> Vec<u32> {

@@ -42,6 +42,8 @@ pub struct Launch {
     pub stdout: OwnedFd,
     /// Its descriptor 2.
     pub stderr: OwnedFd,
+    /// The user that it becomes, where that is another.
+    pub user: Option<u32>,
 }
 
 /// A child, in a process group of its own. Dropping it does not end it.
@@ -63,6 +65,15 @@ pub enum Exit {
 
 /// A variable in the environment of every child, and so of what it forks away: which child of which daemon it is.
 pub const MARK: &str = "DEVOUR_PROCESS";
+
+/// The number in the mark of a child that was started by other means, and is ended by whoever did.
+pub(super) const NOT_A_PLUGIN: u64 = 0;
+
+/// What [`MARK`] is for a child that the daemon starts by other means: it is not taken for a dead plugin's.
+#[must_use]
+pub fn mark_of_no_plugin() -> String {
+    format!("{}.{NOT_A_PLUGIN}", std::process::id())
+}
 
 pub(super) struct Shared {
     requests: Mutex<mpsc::Sender<Request>>,
@@ -150,13 +161,14 @@ impl Spawner {
 
 impl Request {
     /// Spawns, and tells the result after `register` has heard of the child.
-    pub(super) fn serve(self, mark: &str, register: impl FnOnce(u32, &Arc<Fate>)) {
+    pub(super) fn serve(self, mark: &str, register: impl FnOnce(u32, Option<u32>, &Arc<Fate>)) {
+        let user = self.launch.user;
         let child = spawn(self.launch, mark).and_then(|pid| {
             let fate = Arc::new(Fate {
                 exit: Mutex::new(None),
                 reaped: EventFd::new()?,
             });
-            register(pid, &fate);
+            register(pid, user, &fate);
             Ok(Child { pid, fate })
         });
         // Whoever asked may be gone; the child is reaped all the same.
@@ -215,6 +227,14 @@ impl Child {
     pub fn wait_exit(&self, deadline: Instant) -> Option<Exit> {
         let _ = wait_readable(self.exit_fd(), Some(deadline));
         self.try_exit()
+    }
+
+    /// Asks it and its process group to end: whoever among them minds SIGTERM.
+    pub fn terminate_group(&self) {
+        let exit = self.fate.lock();
+        if let (None, Some(pid)) = (*exit, Pid::from_raw(self.pid.cast_signed())) {
+            let _ = kill_process_group(pid, Signal::TERM);
+        }
     }
 
     /// Kills it and its process group. Does nothing once it is reaped: the number may be another's by then.

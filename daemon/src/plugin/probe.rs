@@ -218,6 +218,7 @@ impl Prober {
             stdin: theirs.into(),
             stdout: their_stdout,
             stderr: their_stderr,
+            user: None,
         })?;
         let conversation = Conversation {
             child,

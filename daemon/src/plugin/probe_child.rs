@@ -19,6 +19,7 @@ use super::{
 };
 use crate::os::{
     SeqPacket,
+    privileges::drop_capabilities,
     process::{
         die_with_parent, exit_now, no_core, not_dumpable, set_name, take_me_first, take_socket_from_stdin,
     },
@@ -159,6 +160,8 @@ impl Talk {
         if !die_with_parent(socket.maker()?)? {
             return Err(io::Error::other("the process that asked is gone"));
         }
+        // What the daemon may do beyond its user, to start a plugin as another, is nothing for foreign code.
+        drop_capabilities()?;
         // What foreign code forks away comes to this process when its parent ends, and is found.
         set_child_subreaper(Some(rustix::process::getpid()))?;
         let (mut frame, mut fds) = ([0; 64], Vec::new());

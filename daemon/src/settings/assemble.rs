@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::bounds::RouteBounds;
 use super::config_types::ConsumerConfig;
 use super::convert::{Tree, Valid};
 use super::positions::Position;
@@ -79,6 +80,7 @@ pub(super) fn convert_route(
         consumer_type: tree.given("consumer_type"),
         config: ConsumerConfig::from_tree(&tree.block("config")),
         isolation: tree.get("isolation"),
+        bounds: RouteBounds::from_tree(tree),
         digest_name: tree.given("digest_name"),
         // raw beats object beats JSON
         dump: dump

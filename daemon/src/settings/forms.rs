@@ -133,6 +133,16 @@ pub(super) fn check_library(path: &str) -> Result<(), String> {
     }
 }
 
+/// What useradd takes, and numbers.
+pub(super) fn check_user(name: &str) -> Result<(), String> {
+    not_empty(name)?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$' | '@');
+    match name.chars().find(|c| !legal(*c)) {
+        Some(c) => Err(format!("`{}` is not allowed in it", escaped(&c.to_string()))),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn check_symbol(symbol: &str) -> Result<(), String> {
     let mut chars = symbol.chars();
     let start = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');

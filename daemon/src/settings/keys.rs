@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::consumer_config::CONFIG;
 use super::forms::{
     check_dead_letter_topic, check_host, check_library, check_rate, check_source_address, check_symbol,
-    check_topic,
+    check_topic, check_user,
 };
 use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, refused};
 use super::units::LONGEST;
@@ -388,6 +388,57 @@ static RESTART: Block = Block {
     ],
 };
 
+static LIMITS: Block = Block {
+    name: "limits",
+    keys: &[
+        key(
+            "memory",
+            Kind::Size {
+                min: 16 << 20,
+                max: 1 << 44,
+            },
+            "Bytes of memory of its own: above them it is ended. The arena (`memory` of the route) is not among them.",
+        )
+        .or_none()
+        .otherwise("no limit")
+        .example("512MiB"),
+        key(
+            "open_files",
+            Kind::integer(32, 1_048_576, "descriptors"),
+            "Open descriptors.",
+        )
+        .or_none()
+        .otherwise("the soft limit that the daemon was started with")
+        .example("1024"),
+        key(
+            "nice",
+            Kind::integer(0, 19, ""),
+            "How far it stands back where processors are short: 19 is furthest.",
+        )
+        .or_none()
+        .otherwise("as the daemon")
+        .example("10"),
+    ],
+};
+
+static SANDBOX: Block = Block {
+    name: "sandbox",
+    keys: &[
+        key(
+            "network",
+            Kind::Bool,
+            "Whether it may open sockets, of any kind.",
+        )
+        .default("false"),
+        key(
+            "write",
+            Kind::Paths,
+            "Files, and directories with all that is below them, that it may write to; others it may only read.",
+        )
+        .default("[]"),
+    ],
+};
+
 static CONCURRENCY: Block = Block {
     name: "concurrency",
     keys: &[
@@ -508,9 +559,16 @@ const ROUTE_KEYS: &[Key] = &[
     key("rate_limit", Kind::Text { what: "a rate", check: check_rate }, "How many messages are digested in a second (`/s`), minute (`/m`) or hour (`/h`) at most, retries included.")
         .otherwise("no limit")
         .example("200/s"),
-    planned("limits"),
-    planned("user"),
-    planned("sandbox"),
+    key("limits", Kind::block(&LIMITS), "What its plugin's process may take.").or_none(),
+    key(
+        "user",
+        Kind::Text { what: "the name or the number of a user", check: check_user },
+        "Whom its plugin's process runs as, where the daemon may change that.",
+    )
+    .or_none()
+    .otherwise("the daemon's user")
+    .example("orders"),
+    Key { otherwise: Some("no sandbox"), ..key("sandbox", Kind::block(&SANDBOX), "What its plugin's process may still do; without the block, all that its user may. `none` takes back what `defaults` say.") }.or_none(),
     planned("schema"),
     planned("sha256"),
     planned("delivery"),

@@ -371,6 +371,14 @@ impl Loader<'_> {
                 ));
             }
         }
+        for key in route.bounds.homeless(route.isolation) {
+            errors.push((
+                at.path.key(key),
+                format!(
+                    "`{key}` bounds a process of the plugin's own: it needs `isolation: process`, or `{key}: none` here"
+                ),
+            ));
+        }
         let on_error = at.path.key("on_error");
         match (&route.on_error.dead_letter, route.on_error.then) {
             (None, Then::DeadLetter) => errors.push((

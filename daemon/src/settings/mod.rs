@@ -4,6 +4,7 @@
 //! ([`json_schema`]), the annotated sample ([`sample`]) and the reference page ([`reference`]).
 
 mod assemble;
+mod bounds;
 mod check;
 mod config_types;
 mod consumer_config;
@@ -32,6 +33,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::{Limits, RouteBounds, RouteSandbox};
 pub use config_types::{ConsumerConfig, MembershipProtocol, OffsetReset};
 pub use environment::{Environment, ProcessEnvironment, SettingsFile, locate};
 pub use findings::{Finding, Findings, Severity};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::RouteBounds;
 use super::config_types::ConsumerConfig;
 use super::forms::check_topic;
 use super::positions::Position;
@@ -27,6 +28,8 @@ pub struct Route {
     pub config: ConsumerConfig,
     /// Where its lane lives.
     pub isolation: Isolation,
+    /// What bounds its plugin's process.
+    pub bounds: RouteBounds,
     /// Which of several digests is called.
     pub digest_name: Option<String>,
     /// How a digest takes messages, where that is not as the plugin says.
@@ -201,6 +204,7 @@ impl PartialEq for Route {
             consumer_type,
             config,
             isolation,
+            bounds,
             digest_name,
             dump,
             schema_class,
@@ -230,6 +234,7 @@ impl PartialEq for Route {
             && *consumer_type == other.consumer_type
             && *config == other.config
             && *isolation == other.isolation
+            && *bounds == other.bounds
             && *digest_name == other.digest_name
             && *dump == other.dump
             && *schema_class == other.schema_class
@@ -269,6 +274,7 @@ impl fmt::Debug for Route {
             .field("consumer_type", &self.consumer_type)
             .field("config", &self.config)
             .field("isolation", &self.isolation)
+            .field("bounds", &self.bounds)
             .field("digest_name", &self.digest_name)
             .field("dump", &self.dump)
             .field("schema_class", &self.schema_class)

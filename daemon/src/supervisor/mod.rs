@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 mod apply;
 pub mod by_hand;
 pub mod control;
+pub mod descriptors;
 pub mod membership;
 mod meter;
 mod orders;
@@ -344,6 +345,9 @@ impl Supervisor {
                 let pid = route.pid.take();
                 if route.state != State::Draining && cause != DownCause::Ordered {
                     self.plugin_failed(&mut route, pid, &cause, lived, now);
+                } else if cause != DownCause::Ordered {
+                    tracing::warn!(route = %name, pid, cause = %cause, "plugin down while its route stops");
+                    route.last_error = Some(cause.to_string());
                 } else if matches!(route.state, State::Running | State::Paused) {
                     // Its successor is on its way.
                     route.enter(State::Starting, now);

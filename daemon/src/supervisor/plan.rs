@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+pub mod bounds;
 mod letters;
 
 use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
@@ -10,7 +11,7 @@ use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
 use crate::{
     kafka::{self, ClientProperties, StartOffset},
     lane::{HomeConfig, Intake, PluginVoice, Printed},
-    os::Spawner,
+    os::{Bounds, Spawner},
     plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
     settings::{
         ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Order, Route, Settings,
@@ -90,10 +91,15 @@ impl Planner {
             checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect::<Vec<_>>())?;
         let descriptor = probe.descriptor;
         let choices = choices(route, &descriptor)?;
+        for PlanFinding { key, message } in bounds::warnings(route) {
+            tracing::warn!(route = %route.name, key = key.join("."), "{message}");
+        }
+        let bounds = bounds::of(route)?;
         let properties = client_properties(settings, route, &choices)?;
         let dead_letter = letters::config(route, &descriptor, choices.config.consumer_group.clone())?;
         let mut worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
         worker.dead_letter = dead_letter;
+        bounds::set(&mut worker.home, bounds);
         Ok(Plan {
             route: route.clone(),
             library,
@@ -211,6 +217,7 @@ impl Planner {
                 lifecycle_timeout: route.lifecycle_timeout,
                 digest_timeout: route.digest_timeout,
                 environment: child_environment(&settings.substituted_variables),
+                bounds: Bounds::default(),
                 stdout: self.printed,
                 voice: Arc::clone(&self.voice),
                 spawner: self.spawner.clone(),

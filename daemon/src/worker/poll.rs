@@ -503,6 +503,10 @@ fn end_plugin(engine: &mut Engine) {
         engine.pump_until(deadline, |engine| engine.steps.is_empty() || !engine.is_up());
     }
     if engine.plugin != Plugin::Down {
+        if engine.is_up() && !engine.steps.is_empty() {
+            tracing::warn!(route = %engine.config.route,
+                "the plugin did not return from its last lifecycle call in time; it is ended");
+        }
         engine.home.end(DownCause::Ordered);
         // A thread that is stuck stays behind; a process is gone at once.
         let grace = if engine.stuck {

@@ -60,7 +60,7 @@ pub fn counts(cause: &DownCause) -> bool {
         "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP",
     ];
     match cause {
-        DownCause::Exited(_) => true,
+        DownCause::Exited(_) | DownCause::Memory(_) => true,
         DownCause::Signal(name) => OWN.contains(&name.as_str()),
         DownCause::NotBuilt(_)
         | DownCause::Broken(_)

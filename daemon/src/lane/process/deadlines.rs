@@ -163,6 +163,10 @@ impl ProcessHome {
             return;
         }
         self.cut();
+        // Who minds it, the plugin or what it has started, has until the other lanes are done.
+        if let Some(process) = &self.process {
+            process.child.terminate_group();
+        }
         self.doomed = Some(Doomed {
             cause,
             lane,

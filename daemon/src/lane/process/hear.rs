@@ -92,7 +92,10 @@ impl ProcessHome {
             state.in_hand.clear();
             state.taken.clear();
         }
-        let missed = self.doomed.take().and_then(|doomed| doomed.missed);
+        let (asked, missed) = match self.doomed.take() {
+            Some(doomed) => (Some(doomed.cause), doomed.missed),
+            None => (None, None),
+        };
         self.calls.all_came_back();
         let Some(mut process) = self.process.take() else {
             return;
@@ -108,7 +111,7 @@ impl ProcessHome {
         ear.settle();
         let _ = self.poller.remove(process.child.exit_fd());
         events.push(HomeEvent::Down {
-            cause: process.cause(exit),
+            cause: process.cause(exit, asked),
             progress,
             missed,
         });

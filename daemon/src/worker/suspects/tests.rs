@@ -21,6 +21,7 @@ fn only_an_end_that_the_plugin_made_itself_counts() {
         assert!(counts(&DownCause::Signal(name.to_owned())), "{name}");
     }
     assert!(counts(&DownCause::Exited(0)), "nobody had ordered it");
+    assert!(counts(&DownCause::Memory(1 << 30)), "its memory limit");
     for name in ["SIGKILL", "SIGTERM", "SIGHUP"] {
         assert!(!counts(&DownCause::Signal(name.to_owned())), "{name}");
     }
