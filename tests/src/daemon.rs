@@ -126,7 +126,12 @@ impl Home {
 
     /// The program, in this directory, with nothing in its environment that would tell it of other settings.
     pub fn command(&self) -> Result<Command, DaemonError> {
-        let mut command = Command::new(PROGRAM.get().ok_or(DaemonError::NoProgram)?);
+        Ok(self.command_of(PROGRAM.get().ok_or(DaemonError::NoProgram)?))
+    }
+
+    /// As [`Home::command`], with a copy of the program.
+    pub fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         for variable in [
             "KAFKA_SETTINGS_PATH",
@@ -137,7 +142,7 @@ impl Home {
         ] {
             command.env_remove(variable);
         }
-        Ok(command)
+        command
     }
 }
 

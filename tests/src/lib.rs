@@ -9,6 +9,7 @@ pub mod judge;
 pub mod kafka;
 pub mod ledger;
 pub mod members;
+pub mod misdeeds;
 pub mod process;
 pub mod scale;
 pub mod scenario;
