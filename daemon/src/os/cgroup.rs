@@ -7,7 +7,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -58,10 +61,11 @@ impl Delegated {
     /// # Errors
     /// When it cannot be made: then the process must not run without its limit.
     pub fn group(&self, name: &str, memory: u64) -> io::Result<Group> {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
         self.make_ready()?;
-        let dir = self.dir.join(format!("{PLUGINS}{name}"));
-        // Of an earlier daemon, or of a process whose last children took their time.
-        empty_and_remove(&dir);
+        // Two processes of a route live beside each other while one takes over.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = self.dir.join(format!("{PLUGINS}{number}-{name}"));
         fs::create_dir(&dir)?;
         let group = Group { dir };
         fs::write(group.dir.join("memory.max"), memory.to_string())?;
@@ -74,6 +78,12 @@ impl Delegated {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if *ready {
             return Ok(());
+        }
+        // What an earlier daemon, or children that took their time, left behind.
+        for left in fs::read_dir(&self.dir)?.flatten() {
+            if left.file_name().to_string_lossy().starts_with(PLUGINS) {
+                empty_and_remove(&left.path());
+            }
         }
         let ours = self.dir.join(OURS);
         match fs::create_dir(&ours) {
@@ -146,7 +156,7 @@ impl Drop for Group {
 }
 
 /// A group is removed once it is empty, and those that were killed take a moment to go. What is not gone by then is
-/// removed when the group is made anew.
+/// removed by the next daemon.
 fn empty_and_remove(dir: &Path) {
     const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(20);
     let deadline = Instant::now() + A_MOMENT;
@@ -198,10 +208,12 @@ mod tests {
         let text = |name: &str| fs::read_to_string(file(name)).unwrap();
         assert_eq!(text("daemon/cgroup.procs"), "41");
         assert_eq!(text("cgroup.subtree_control"), "+memory");
-        assert_eq!(text("plugin-orders/memory.max"), "67108864");
-        assert_eq!(text("plugin-orders/cgroup.procs"), "42");
+        let name = group.dir.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with("plugin-") && name.ends_with("-orders"), "{name}");
+        assert_eq!(text(&format!("{name}/memory.max")), "67108864");
+        assert_eq!(text(&format!("{name}/cgroup.procs")), "42");
         assert!(!group.was_out_of_memory());
-        fs::write(file("plugin-orders/memory.events"), "oom_kill 1\n").unwrap();
+        fs::write(file(&format!("{name}/memory.events")), "oom_kill 1\n").unwrap();
         assert!(group.was_out_of_memory());
     }
 }

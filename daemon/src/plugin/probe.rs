@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use super::{
     probe_talk::{Answer, HELLO, Heard, Listener, Request},
 };
 use crate::os::{
-    Child, Exit, Interest, Launch, Poller, SeqPacket, Spawner,
+    Bounds, Child, Exit, Interest, Launch, Poller, SeqPacket, Spawner,
     pipe::{PipeReader, Read, pipe},
     socket::{Sent, Wait},
 };
@@ -31,7 +31,8 @@ pub struct Prober {
     spawner: Spawner,
     environment: Vec<(OsString, OsString)>,
     args: Vec<OsString>,
-    known: Mutex<HashMap<Key, Probe>>,
+    bounds: Bounds,
+    known: Arc<Mutex<HashMap<Key, Probe>>>,
 }
 
 /// What a consumer answered.
@@ -83,7 +84,26 @@ impl Prober {
             spawner,
             environment,
             args: vec!["probe".into()],
-            known: Mutex::default(),
+            bounds: Bounds::default(),
+            known: Arc::default(),
+        }
+    }
+
+    /// The same prober, whose children are bound by the user and the sandbox of these bounds. (What a process may take
+    /// does not matter to one that is gone in a moment.)
+    #[must_use]
+    pub fn within(&self, bounds: &Bounds) -> Self {
+        let Bounds { user, sandbox, .. } = bounds.clone();
+        Self {
+            spawner: self.spawner.clone(),
+            environment: self.environment.clone(),
+            args: self.args.clone(),
+            bounds: Bounds {
+                user,
+                sandbox,
+                ..Bounds::default()
+            },
+            known: Arc::clone(&self.known),
         }
     }
 
@@ -119,6 +139,7 @@ impl Prober {
             symbol: symbol.to_owned(),
             settings: settings.clone(),
             construct: None,
+            bounds: self.bounds.clone(),
         };
         let probe = self.ask(library, &request, timeout)?;
         self.known
@@ -146,6 +167,7 @@ impl Prober {
                 symbol: symbol.to_owned(),
                 settings,
                 construct: Some(request),
+                bounds: self.bounds.clone(),
             },
             timeout,
         )
@@ -218,7 +240,7 @@ impl Prober {
             stdin: theirs.into(),
             stdout: their_stdout,
             stderr: their_stderr,
-            user: None,
+            user: self.bounds.user.as_ref().map(|user| user.id),
         })?;
         let conversation = Conversation {
             child,

@@ -19,7 +19,6 @@ use super::{
 };
 use crate::os::{
     SeqPacket,
-    privileges::drop_capabilities,
     process::{
         die_with_parent, exit_now, no_core, not_dumpable, set_name, take_me_first, take_socket_from_stdin,
     },
@@ -160,8 +159,6 @@ impl Talk {
         if !die_with_parent(socket.maker()?)? {
             return Err(io::Error::other("the process that asked is gone"));
         }
-        // What the daemon may do beyond its user, to start a plugin as another, is nothing for foreign code.
-        drop_capabilities()?;
         // What foreign code forks away comes to this process when its parent ends, and is found.
         set_child_subreaper(Some(rustix::process::getpid()))?;
         let (mut frame, mut fds) = ([0; 64], Vec::new());
@@ -169,7 +166,13 @@ impl Talk {
         let mut fds = fds.into_iter();
         match (received, fds.next(), fds.next()) {
             (Received::Frame(bytes), Some(library), Some(request)) if &frame[..bytes] == HELLO => {
-                let request = serde_json::from_reader(io::BufReader::new(File::from(request)))?;
+                let request: Request = serde_json::from_reader(io::BufReader::new(File::from(request)))?;
+                request.bounds.change_user()?;
+                // A change of the user takes it back.
+                if !die_with_parent(socket.maker()?)? {
+                    return Err(io::Error::other("the process that asked is gone"));
+                }
+                request.bounds.lock_in()?;
                 let status = rustix::fs::fstat(&socket)?;
                 let identity = (status.st_dev, status.st_ino);
                 Ok((

@@ -20,6 +20,8 @@ pub(super) struct Request {
     pub(super) settings: serde_json::Value,
     /// Whether to construct it too.
     pub(super) construct: Option<ConstructRequest>,
+    /// In which bounds.
+    pub(super) bounds: crate::os::Bounds,
 }
 
 /// What the child says.

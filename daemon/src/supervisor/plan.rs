@@ -78,23 +78,24 @@ impl Planner {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn plan(&self, settings: &Settings, route: &Route, first: bool) -> Result<Plan, Vec<PlanFinding>> {
+        for PlanFinding { key, message } in bounds::warnings(route) {
+            tracing::warn!(route = %route.name, key = key.join("."), "{message}");
+        }
+        let bounds = bounds::of(route)?;
+        let prober = self.prober.within(&bounds);
         let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
         let checked = check_route(
             RouteAsk::from(route),
             dirs,
             &self.store,
             checks,
-            &self.prober,
+            &prober,
             PROBE_TIMEOUT,
         );
         let Checked { library, probe } =
             checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect::<Vec<_>>())?;
         let descriptor = probe.descriptor;
         let choices = choices(route, &descriptor)?;
-        for PlanFinding { key, message } in bounds::warnings(route) {
-            tracing::warn!(route = %route.name, key = key.join("."), "{message}");
-        }
-        let bounds = bounds::of(route)?;
         let properties = client_properties(settings, route, &choices)?;
         let dead_letter = letters::config(route, &descriptor, choices.config.consumer_group.clone())?;
         let mut worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);

@@ -11,6 +11,7 @@ use devour_tests::{
     process::Exit,
     scale,
     scenario::{Isolation, Outcome, Run},
+    workspace,
 };
 use serde_json::json;
 
@@ -18,6 +19,8 @@ pub const RUNS: &[Run] = &[Run::Shared("process", in_a_process), Run::Shared("th
 
 fn in_a_process(kafka: &Kafka) -> Outcome {
     let late = "did not return within";
+    let dir = workspace::scratch_dir("asked")?;
+    let asked = dir.path().join("asked").display().to_string();
     let cases = vec![
         Case::new("constructor", "block", "its constructor did not return within").at("construct"),
         Case::new("started", "block", late).at("started"),
@@ -25,6 +28,8 @@ fn in_a_process(kafka: &Kafka) -> Outcome {
         Case::new("digest", "block", "at offset 150 did not return within"),
         Case::new("spins", "spin", "at offset 150 did not return within"),
         Case::new("freezes", "freeze", "at offset 150 did not return within"),
+        // SIGTERM comes first. That it then ends is the deadline's doing, not an exit that nobody ordered.
+        Case::new("asked", "block-until-asked", "at offset 150 did not return within").with(&[&asked]),
         // These come with the stop.
         Case::new("revoked", "block", "").at("revoked"),
         Case::new("stopped", "block", "").at("stopped"),
@@ -32,6 +37,7 @@ fn in_a_process(kafka: &Kafka) -> Outcome {
     ];
     let mut scene = Scene::start(kafka, Isolation::Process, cases)?;
     scene.see_through()?;
+    assert_eq!(std::fs::read_to_string(&asked)?, "asked to end");
     let log = scene.end()?;
     for route in ["revoked", "stopped", "drop"] {
         let told = log.all(|line| {

@@ -3,17 +3,21 @@
 //! says and no capability is left; and in a sandbox no socket is opened and no file is written but where the route
 //! lets it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use devour_tests::{
+    command,
+    daemon::{Home, Route, Settings},
     kafka::Kafka,
     misdeeds::{Case, Scene},
+    process::Exit,
     scenario::{Isolation, Outcome, Run},
     workspace,
 };
 use serde_json::json;
 
-pub const RUNS: &[Run] = &[Run::Shared("limits", limits), Run::Shared("user_and_sandbox", user_and_sandbox)];
+pub const RUNS: &[Run] = &[Run::Shared("limits", limits), Run::Shared("user_and_sandbox", user_and_sandbox),
+    Run::Alone("findings", findings)];
 
 fn limits(kafka: &Kafka) -> Outcome {
     let dir = workspace::scratch_dir("limits")?;
@@ -80,5 +84,43 @@ fn user_and_sandbox(kafka: &Kafka) -> Outcome {
         }
     }
     scene.end()?;
+    Ok(())
+}
+
+/// What cannot be held is found before anything runs.
+fn findings() -> Outcome {
+    let home = Home::new("bounds")?;
+    let route = |key: &str, value: serde_json::Value| {
+        Route::ledger(Isolation::Process, "t", "g", &home.file("ledger")).with(key, value)
+    };
+    home.write(
+        &Settings::of("127.0.0.1:9")
+            .route("nobody-here", route("user", json!("no-such-user-here")))
+            .route("nowhere", route("sandbox", json!({"write": ["/no/such/place", "here"]})))
+            .route("thread", route("isolation", json!("thread")).with("limits", json!({"nice": 5}))),
+    )?;
+    let check = |more: &[&str]| -> Result<String, libtest_mimic::Failed> {
+        let mut command = home.command()?;
+        command.arg("--settings").arg(home.settings_file()).arg("check").args(more);
+        let done = command::run(&mut command, Duration::from_secs(60))?;
+        assert_eq!(done.exit, Exit::Status(78), "{done:?}");
+        Ok(done.stderr)
+    };
+    // What the file says by itself comes first...
+    assert!(check(&[])?.contains("`limits` bounds a process of the plugin's own"));
+    // ...then what this system says.
+    home.write(
+        &Settings::of("127.0.0.1:9")
+            .route("nobody-here", route("user", json!("no-such-user-here")))
+            .route("nowhere", route("sandbox", json!({"write": ["/no/such/place", "here"]}))),
+    )?;
+    let told = check(&[])?;
+    for text in [
+        "this system has no user `no-such-user-here`",
+        "`/no/such/place` must be there before a sandbox is built around it",
+        "`here` is not absolute",
+    ] {
+        assert!(told.contains(text), "{text} is not in\n{told}");
+    }
     Ok(())
 }

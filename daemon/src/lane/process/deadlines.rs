@@ -12,6 +12,9 @@ use crate::lane::{
 /// What the other lanes have to give back what they hold, before the process is ended because of one.
 const LANES_GRACE: Duration = Duration::from_secs(1);
 
+/// What whoever minds SIGTERM has at least, before SIGKILL comes.
+const TERM_GRACE: Duration = Duration::from_millis(100);
+
 impl ProcessHome {
     /// What has a deadline in the process as a whole.
     fn subject_of_process(&self) -> Subject {
@@ -185,7 +188,8 @@ impl ProcessHome {
         let idle = others
             .into_iter()
             .all(|(_, lane)| lane.in_hand.at_work() == AtWork::Idle);
-        if idle || self.clock.saturating_sub(doomed.since) >= LANES_GRACE {
+        let waited = self.clock.saturating_sub(doomed.since);
+        if (idle && waited >= TERM_GRACE) || waited >= LANES_GRACE {
             let cause = doomed.cause.clone();
             if let Some(process) = &mut self.process {
                 process.kill(cause);

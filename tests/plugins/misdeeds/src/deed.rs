@@ -10,7 +10,7 @@ use std::{
 
 use devour::prelude::*;
 
-use crate::{MisdeedSettings, descriptors, fork, secrets};
+use crate::{MisdeedSettings, asked, descriptors, fork, secrets};
 
 /// A misdeed.
 #[settings]
@@ -31,6 +31,8 @@ pub enum Deed {
     Exit,
     /// Never returns, asleep.
     Block,
+    /// Never returns, but minds SIGTERM: writes a word to `with` and ends.
+    BlockUntilAsked,
     /// Never returns, busy.
     Spin,
     /// Stops its whole process (SIGSTOP): nothing reads its sockets any more.
@@ -96,12 +98,17 @@ impl Deed {
             Self::Block => loop {
                 std::thread::park();
             },
+            Self::BlockUntilAsked => asked::block(settings.with(0)),
             Self::Spin => loop {
                 std::hint::spin_loop();
             },
             Self::Freeze => {
                 let own = rustix::process::getpid();
                 let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+                // Another thread may be the first to take the signal; this one goes on until it has.
+                loop {
+                    std::thread::park();
+                }
             }
             Self::Leak => leak(),
             Self::OpenFiles => told(open_files().to_string()),

@@ -6,6 +6,7 @@
 // What it does to its process can only be done that way.
 #![allow(unsafe_code)]
 
+mod asked;
 mod deed;
 mod descriptors;
 mod fork;
