@@ -7,6 +7,7 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use crate::{
+    control,
     daemon::{Daemon, Line, Log, Route, SOON, Settings},
     kafka::{Kafka, Load},
     ledger::Lines,
@@ -183,6 +184,22 @@ impl<'k> Scene<'k> {
             stage
                 .await_all()
                 .map_err(|error| format!("{}: {}", case.name, error.message().unwrap_or_default()))?;
+        }
+        self.status_names_them()
+    }
+
+    /// What the log said last of a plugin's end is what `devourd status` shows.
+    fn status_names_them(&self) -> Outcome {
+        for (case, _) in &self.cases {
+            let is_down = |line: &Line| line.says("plugin down") && line.text("route") == Some(case.name);
+            let down = self.daemon.log().all(is_down);
+            let Some(cause) = down.last().and_then(|line| line.text("cause")) else {
+                continue;
+            };
+            let shown = control::status_of(&self.other.home, case.name)?;
+            if shown["last_error"] != cause {
+                return Err(format!("{}: {cause:?} is not what status shows: {shown}", case.name).into());
+            }
         }
         Ok(())
     }
