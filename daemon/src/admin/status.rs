@@ -67,6 +67,10 @@ pub struct RouteStatus {
     pub parked: Vec<ParkedStatus>,
     /// How many are parked in all.
     pub parked_count: u64,
+    /// In `backoff`, what failed: `plugin` or `client`.
+    pub ails: Option<String>,
+    /// It left its group because its plugin did not run for `release_after`, and joins again when it does.
+    pub released: bool,
     /// What went wrong last.
     pub last_error: Option<String>,
     /// Whether the route's thread answered: what only it knows is as of then.
@@ -219,6 +223,8 @@ mod tests {
             "restarts",
             "parked",
             "parked_count",
+            "ails",
+            "released",
             "last_error",
             "thread",
             "as_of",

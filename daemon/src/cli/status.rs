@@ -193,8 +193,15 @@ fn notes(route: &RouteStatus) -> Vec<String> {
             route.name
         ));
     }
+    if route.released {
+        notes.push("it left its group, and joins again when its plugin runs".to_owned());
+    }
     if let Some(error) = &route.last_error {
-        notes.push(format!("last error: {error}"));
+        let what = route
+            .ails
+            .as_ref()
+            .map_or_else(|| "last error".to_owned(), |ails| format!("its {ails} failed"));
+        notes.push(format!("{what}: {error}"));
     }
     notes
 }

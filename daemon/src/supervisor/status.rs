@@ -180,6 +180,8 @@ fn ask(route: &Supervised) -> Asked {
             state: order.hold.name().to_owned(),
             since: utc(order.since_ms),
         }),
+        ails: (route.state == State::Backoff).then(|| route.ails.to_string()),
+        released: route.released,
         last_error: route.last_error.clone(),
         ..RouteStatus::default()
     };

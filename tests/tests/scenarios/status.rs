@@ -57,6 +57,7 @@ fn without_kafka() -> Outcome {
     assert!(unbuilt["last_error"].as_str().is_some_and(|error| error.contains("no database at localhost")), "{unbuilt}");
     assert!(unbuilt["restarts"]["plugin"].as_u64() >= Some(1), "{unbuilt}");
     assert_eq!(unbuilt["pid"], json!(null), "{unbuilt}");
+    assert_eq!((&unbuilt["ails"], &unbuilt["released"]), (&json!("plugin"), &json!(false)), "{unbuilt}");
     let unknown = status_of(&home, "unknown")?;
     assert_eq!((&unknown["state"], &unknown["thread"]), (&json!("failed"), &json!("none")));
     assert!(unknown["last_error"].as_str().is_some_and(|error| error.contains("NoSuchConsumer")), "{unknown}");
@@ -70,7 +71,7 @@ fn without_kafka() -> Outcome {
     let table = control(&home, &["status"])?;
     table.expect("the table", 0).says(
         "the table",
-        ["4 routes: ", "ROUTE", "RATE/S", "unbuilt", "backoff", "last error: ", " 0.1.0"],
+        ["4 routes: ", "ROUTE", "RATE/S", "unbuilt", "backoff", "its plugin failed: ", "last error: ", " 0.1.0"],
     );
     for line in table.stdout.lines() {
         assert!(line.chars().count() <= 100, "wider than 100 columns: {line}");
