@@ -43,6 +43,9 @@ pub(crate) struct RouteSpec<'a> {
 /// The name of the one route.
 pub(crate) const ROUTE: &str = "bench";
 
+/// The environment of systemd, which a daemon under measure does not answer.
+const NOTIFY: &str = "NOTIFY_SOCKET";
+
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
 /// Where this program and all that was built with it lie.
@@ -56,31 +59,53 @@ pub(crate) fn built() -> Result<PathBuf> {
 impl Bed {
     /// A settings file for a new group that reads from the beginning.
     pub(crate) fn make(data: &Data, route: RouteSpec<'_>) -> Result<Self> {
+        Self::of_routes(data, [(ROUTE.to_owned(), route)])
+    }
+
+    /// The same with several routes, each with a group of its own.
+    pub(crate) fn of_routes<'a>(
+        data: &Data,
+        routes: impl IntoIterator<Item = (String, RouteSpec<'a>)>,
+    ) -> Result<Self> {
         let dir = workspace::scratch_dir("bench")?;
-        let mut plugin = route.settings;
-        plugin["report"] = json!(dir.path().join("report"));
-        let settings = json!({
+        let bed = Self { dir };
+        let mut consumer_routes = serde_json::Map::new();
+        for (name, route) in routes {
+            let mut plugin = route.settings;
+            plugin["report"] = json!(bed.report_of(&name));
+            let entry = json!({
+                "path": "libdevour_test_sum.so",
+                "symbol": route.symbol,
+                "topic": route.topic,
+                "consumer_type": "balanced_consumer",
+                "config": { "consumer_group": unique("devour-bench") },
+                "isolation": route.isolation,
+                "concurrency": route.concurrency,
+                "librdkafka": route.librdkafka,
+                "settings": plugin,
+            });
+            consumer_routes.insert(name, entry);
+        }
+        bed.write(&json!({
             "hosts": data.bootstrap(),
             "plugin_dirs": [built()?],
-            "state_dir": dir.path().join("state"),
-            "consumer_routes": {
-                ROUTE: {
-                    "path": "libdevour_test_sum.so",
-                    "symbol": route.symbol,
-                    "topic": route.topic,
-                    "consumer_type": "balanced_consumer",
-                    "config": { "consumer_group": unique("devour-bench") },
-                    "isolation": route.isolation,
-                    "concurrency": route.concurrency,
-                    "librdkafka": route.librdkafka,
-                    "settings": plugin,
-                },
-            },
-        });
-        let bed = Self { dir };
-        // JSON is YAML.
-        fs::write(bed.settings(), serde_json::to_vec_pretty(&settings)?)?;
+            "state_dir": bed.dir.path().join("state"),
+            "control_socket": bed.control_socket(),
+            "consumer_routes": consumer_routes,
+        }))?;
         Ok(bed)
+    }
+
+    /// Changes the settings file; what runs sees it at the next reload.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let mut settings = serde_json::from_slice(&fs::read(self.settings())?)?;
+        change(&mut settings);
+        self.write(&settings)
+    }
+
+    fn write(&self, settings: &Value) -> Result<()> {
+        // JSON is YAML.
+        Ok(fs::write(self.settings(), serde_json::to_vec_pretty(settings)?)?)
     }
 
     pub(crate) fn settings(&self) -> PathBuf {
@@ -88,7 +113,15 @@ impl Bed {
     }
 
     pub(crate) fn report(&self) -> PathBuf {
-        self.dir.path().join("report")
+        self.report_of(ROUTE)
+    }
+
+    pub(crate) fn report_of(&self, route: &str) -> PathBuf {
+        self.dir.path().join(format!("{route}.report"))
+    }
+
+    fn control_socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
     }
 
     fn log(&self) -> PathBuf {
@@ -98,6 +131,7 @@ impl Bed {
     /// Starts the daemon.
     pub(crate) fn daemon(&self) -> Result<Running<'_>> {
         let mut daemon = Command::new(built()?.join("devourd"));
+        daemon.env_remove(NOTIFY);
         self.start(daemon.arg("--settings").arg(self.settings()))
     }
 
@@ -108,7 +142,7 @@ impl Bed {
     }
 
     fn start(&self, command: &mut Command) -> Result<Running<'_>> {
-        let log = File::create(self.log())?;
+        let log = File::options().create(true).append(true).open(self.log())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Running {
             bed: self,

@@ -1,6 +1,6 @@
 //! The benchmarks of devourd, as a program of release build: `cargo xtask bench` builds and runs it. Every figure is
-//! taken five times inside one run and compared inside that run. See `abi`, `lane`, `waiting`, `latency` and `restart`
-//! for what is measured; what is asked of a figure stands there and in the table.
+//! taken five times inside one run and compared inside that run. See `abi`, `lane`, `waiting`, `latency`, `restart`,
+//! `memory` and `idle` for what is measured; what is asked of a figure stands there and in the table.
 
 use std::process::ExitCode;
 
@@ -12,8 +12,11 @@ mod daemon;
 mod data;
 mod figure;
 mod ideal;
+mod idle;
 mod lane;
 mod latency;
+mod memory;
+mod procfs;
 mod restart;
 mod waiting;
 mod zipf;
@@ -84,7 +87,9 @@ fn measure(cli: &Cli) -> Result<()> {
         .chain(lane::benches())
         .chain(waiting::benches())
         .chain(latency::BENCHES)
-        .chain([restart::BENCH])
+        .chain(restart::BENCHES)
+        .chain(memory::BENCHES)
+        .chain([idle::BENCH])
         .collect();
     let names: Vec<&str> = known.iter().map(|bench| bench.name).collect();
     if let Some(name) = cli.names.iter().find(|name| !names.contains(&name.as_str())) {
@@ -119,8 +124,14 @@ fn measure(cli: &Cli) -> Result<()> {
     if latency::BENCHES.into_iter().any(wanted) {
         latency::measure(&data, effort)?.into_iter().for_each(show);
     }
-    if wanted(restart::BENCH) {
-        show(restart::measure(&data, effort)?);
+    restart::measure(&data, effort, &wanted, &show)?;
+    if memory::BENCHES.into_iter().any(wanted) {
+        memory::measure(&data, effort, &wanted)?
+            .into_iter()
+            .for_each(show);
+    }
+    if wanted(idle::BENCH) {
+        show(idle::measure(&data, effort)?);
     }
     Ok(())
 }
