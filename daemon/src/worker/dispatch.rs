@@ -215,6 +215,27 @@ impl Engine {
         best.map(|(lane, _)| (lane, free))
     }
 
+    /// No lane may have another call, and digests are so fast and so much is ready that each has its next one here: what
+    /// is read beyond it only grows cold.
+    pub(super) fn has_plenty(&self) -> bool {
+        let size = self.pace.size();
+        !self.config.asynchronous
+            && !self.config.buffers()
+            && size >= self.config.batch.max_messages
+            && self.queues.ready().messages >= size.saturating_mul(self.lanes.len())
+            && self.free_lane().is_none()
+    }
+
+    /// As many messages as are worth waking a lane for.
+    fn worth_waking(&self) -> usize {
+        // What these take of a call says nothing: they go on with their messages when it is over.
+        if self.config.asynchronous || self.config.buffers() {
+            1
+        } else {
+            self.pace.worth()
+        }
+    }
+
     /// How much the next call may have; `None` for nothing now.
     fn bounds(&mut self, lane: usize, free: usize, now: Instant) -> Option<Take> {
         let (any, own) = self.queues.ready_for(lane);
@@ -232,9 +253,10 @@ impl Engine {
         if let Some(rate) = &mut self.rate {
             messages = messages.min(rate.allowed(now));
         }
-        // Shared out among the lanes that are free, unless a full call was waited for.
+        // Shared out among the lanes that are free, as far as that is worth it, unless a full call was waited for.
         if batch.max_wait.is_zero() {
-            messages = messages.min(own.messages + any.messages.div_ceil(free.max(1)));
+            let share = any.messages.div_ceil(free.max(1)).max(self.worth_waking());
+            messages = messages.min(own.messages + share);
         }
         if messages == 0 {
             return None;

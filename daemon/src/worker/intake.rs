@@ -88,6 +88,7 @@ impl Engine {
             && self.queues.len() < MAX_QUEUED.max(self.config.in_flight)
             && self.queues.ready().bytes < most
             && self.queues.copied_bytes() < self.config.memory
+            && !self.has_plenty()
     }
 
     /// How many messages to read at once.

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 /// What one call should take.
 const AIM: Duration = Duration::from_millis(5);
+/// What a call takes at least where it is one of several that share what is ready: handing it over and waking its lane
+/// takes tens of microseconds.
+const WORTH: Duration = Duration::from_micros(200);
 
 /// The size of a route's next call.
 #[derive(Clone, Debug)]
 pub struct Pace {
     max: usize,
     next: usize,
+    /// Messages that take [`WORTH`].
+    worth: usize,
     fixed: bool,
 }
 
@@ -34,6 +39,7 @@ impl Pace {
         Self {
             max,
             next: max.min(16),
+            worth: 1,
             fixed: false,
         }
     }
@@ -44,6 +50,7 @@ impl Pace {
         Self {
             max,
             next: max,
+            worth: 1,
             fixed: true,
         }
     }
@@ -54,21 +61,42 @@ impl Pace {
         self.next
     }
 
+    /// As many messages as are worth a call of their own: with fewer, another lane costs more than it saves.
+    #[must_use]
+    pub fn worth(&self) -> usize {
+        self.worth
+    }
+
     /// A call digested `messages` in `took`.
     pub fn measured(&mut self, messages: usize, took: Duration) {
         if messages == 0 || self.fixed {
             return;
         }
         let each = took.as_nanos().max(1) / messages as u128;
-        let fits = usize::try_from(AIM.as_nanos() / each.max(1)).unwrap_or(usize::MAX);
+        let in_time = |time: Duration| usize::try_from(time.as_nanos() / each.max(1)).unwrap_or(usize::MAX);
+        let fits = in_time(AIM);
         // Up by doubling, so that one lucky call does not fill three with slow messages; down at once.
         self.next = fits.clamp(1, self.next.saturating_mul(2)).min(self.max);
+        self.worth = in_time(WORTH).clamp(1, self.next);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slow_digests_are_shared_one_by_one_and_fast_ones_in_calls_that_are_worth_it() {
+        let mut pace = Pace::new(1000);
+        assert_eq!(pace.worth(), 1, "nothing is known yet");
+        for _ in 0..10 {
+            pace.measured(pace.size(), Duration::from_micros(1) * pace.size() as u32);
+        }
+        assert_eq!((pace.size(), pace.worth()), (1000, 200));
+        pace.measured(10, Duration::from_millis(100));
+        assert_eq!((pace.size(), pace.worth()), (1, 1));
+        assert_eq!(Pace::fixed(500).worth(), 1);
+    }
 
     #[test]
     fn fast_digests_reach_the_maximum_and_slow_ones_travel_alone() {
