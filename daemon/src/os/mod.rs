@@ -8,6 +8,7 @@ pub mod barrier;
 pub mod bounds;
 pub mod cgroup;
 pub mod eventfd;
+pub mod heap;
 pub mod memory;
 pub mod pipe;
 pub mod poller;

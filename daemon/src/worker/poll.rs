@@ -16,7 +16,7 @@ use super::{
 use crate::{
     kafka::{Batch, ClientError, ClientEvent, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
     lane::{self, DownCause},
-    os::{Interest, Poller},
+    os::{Interest, Poller, heap},
     settings::ConsumerType,
 };
 
@@ -27,6 +27,9 @@ const LETTERS: u64 = 4;
 
 /// A lane that takes nothing for this long has its partitions paused, so that the client can be asked again.
 const HOLD_BACK_AFTER: Duration = Duration::from_secs(5);
+/// Without a message for this long, the memory of those before is given back, if they were so many.
+const TIDY_AFTER: Duration = Duration::from_secs(5);
+const WORTH_TIDYING: usize = 1000;
 /// How often a simple consumer looks for new partitions, and how soon again when it could not look.
 const DISCOVER_EVERY: Duration = Duration::from_secs(10);
 const DISCOVER_AGAIN: Duration = Duration::from_secs(2);
@@ -42,6 +45,8 @@ struct Loop {
     unread: bool,
     last_read: Instant,
     last_message: Instant,
+    /// Messages that were read since the heap's free memory was given back.
+    read_since_tidy: usize,
     discover_at: Option<Instant>,
     /// Topics of a simple consumer that were said to be missing.
     told_missing: BTreeSet<Arc<str>>,
@@ -111,6 +116,7 @@ impl Loop {
             unread: true,
             last_read: now,
             last_message: now,
+            read_since_tidy: 0,
             discover_at: simple.then_some(now),
             told_missing: BTreeSet::new(),
             left_group: false,
@@ -156,6 +162,7 @@ impl Loop {
             if busy {
                 continue;
             }
+            self.tidy(now);
             // A failed wait only means another turn.
             let sleep = self.sleep(now, idle_at);
             let _ = self.poller.wait(&mut ready, Some(sleep));
@@ -234,9 +241,22 @@ impl Loop {
             return Ok(self.unread);
         }
         self.last_message = now;
+        self.read_since_tidy += batch.len();
         self.engine.take_batch(&self.client, batch);
         self.engine.hand_out(now);
         Ok(true)
+    }
+
+    /// When the memory that a burst of messages took is given back, if none comes.
+    fn tidy_at(&self) -> Option<Instant> {
+        (self.read_since_tidy >= WORTH_TIDYING).then(|| self.last_message + TIDY_AFTER)
+    }
+
+    fn tidy(&mut self, now: Instant) {
+        if self.tidy_at().is_some_and(|at| at <= now) {
+            self.read_since_tidy = 0;
+            heap::give_back();
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -353,6 +373,7 @@ impl Loop {
     /// How long nothing will be due.
     fn sleep(&mut self, now: Instant, idle_at: Option<Instant>) -> Duration {
         let mut next = self.last_read + self.patience();
+        let tidy_at = self.tidy_at();
         let engine = &mut self.engine;
         // What waits for the lane, or for a plugin that is down, is woken by them.
         let up = engine.may_digest();
@@ -377,6 +398,7 @@ impl Loop {
             .chain(engine.committer.next())
             .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
             .chain(self.discover_at)
+            .chain(tidy_at)
             .chain(idle_at)
         {
             next = next.min(at);
