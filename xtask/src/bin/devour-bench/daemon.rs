@@ -103,6 +103,24 @@ impl Bed {
         self.write(&settings)
     }
 
+    /// The same, of the one route.
+    pub(crate) fn change_route(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        self.change(|settings| change(&mut settings["consumer_routes"][ROUTE]))
+    }
+
+    /// What the daemon answers to a command over its control socket, as JSON.
+    pub(crate) fn ask(&self, command: &[&str]) -> Result<Value> {
+        let asked = Command::new(built()?.join("devourd"))
+            .args(command)
+            .arg("--socket")
+            .arg(self.control_socket())
+            .output()?;
+        serde_json::from_slice(&asked.stdout).map_err(|error| {
+            let said = String::from_utf8_lossy(&asked.stderr);
+            format!("devourd {}: {error}: {said}", command.join(" ")).into()
+        })
+    }
+
     fn write(&self, settings: &Value) -> Result<()> {
         // JSON is YAML.
         Ok(fs::write(self.settings(), serde_json::to_vec_pretty(settings)?)?)

@@ -1,6 +1,6 @@
 //! The benchmarks of devourd, as a program of release build: `cargo xtask bench` builds and runs it. Every figure is
 //! taken five times inside one run and compared inside that run. See `abi`, `lane`, `waiting`, `latency`, `restart`,
-//! `memory` and `idle` for what is measured; what is asked of a figure stands there and in the table.
+//! `swap`, `memory` and `idle` for what is measured; what is asked of a figure stands there and in the table.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ mod latency;
 mod memory;
 mod procfs;
 mod restart;
+mod swap;
 mod waiting;
 mod zipf;
 
@@ -88,6 +89,7 @@ fn measure(cli: &Cli) -> Result<()> {
         .chain(waiting::benches())
         .chain(latency::BENCHES)
         .chain(restart::BENCHES)
+        .chain([swap::BENCH])
         .chain(memory::BENCHES)
         .chain([idle::BENCH])
         .collect();
@@ -125,6 +127,9 @@ fn measure(cli: &Cli) -> Result<()> {
         latency::measure(&data, effort)?.into_iter().for_each(show);
     }
     restart::measure(&data, effort, &wanted, &show)?;
+    if wanted(swap::BENCH) {
+        show(swap::measure(&data, effort)?);
+    }
     if memory::BENCHES.into_iter().any(wanted) {
         memory::measure(&data, effort, &wanted)?
             .into_iter()
