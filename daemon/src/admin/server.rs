@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
@@ -38,10 +38,9 @@ async fn accept(listener: UnixListener, tell: mpsc::UnboundedSender<Asked>) {
             Ok((stream, _)) => {
                 let tell = tell.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, &tell).await {
+                    if let Err(error) = attend(stream, &tell, permit).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -54,7 +53,11 @@ async fn accept(listener: UnixListener, tell: mpsc::UnboundedSender<Asked>) {
 }
 
 /// One request and its answer.
-async fn attend(mut stream: UnixStream, tell: &mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+async fn attend(
+    mut stream: UnixStream,
+    tell: &mpsc::UnboundedSender<Asked>,
+    permit: OwnedSemaphorePermit,
+) -> io::Result<()> {
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (read, mut write) = stream.split();
     let mut line = String::new();
@@ -63,7 +66,13 @@ async fn attend(mut stream: UnixStream, tell: &mpsc::UnboundedSender<Asked>) -> 
         Err(_) => Answer::failed("no request came in time"),
         Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
         Ok(_) => match serde_json::from_str::<Request>(&line) {
-            Ok(request) => pass_on(request, peer, tell).await,
+            Ok(request) => {
+                if !request.is_answered_at_once() {
+                    // Who waits for a reload keeps nobody else from asking.
+                    drop(permit);
+                }
+                pass_on(request, peer, tell).await
+            }
             Err(error) => Answer::failed(format!("this is no request: {error}")),
         },
     };

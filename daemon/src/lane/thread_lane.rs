@@ -168,7 +168,8 @@ pub(super) fn run(parts: ThreadParts) {
     let Some(mut lane) = Lane::build(parts) else {
         return;
     };
-    while !lane.shared.end.load(Ordering::Acquire) {
+    let mut broken = false;
+    while !broken && !lane.shared.end.load(Ordering::Acquire) {
         let goes_on = match lane.shared.orders.pop() {
             None => {
                 std::thread::park();
@@ -182,8 +183,13 @@ pub(super) fn run(parts: ThreadParts) {
             Some(Order::Digest(call)) => lane.digest(call),
             Some(Order::Step(step)) => lane.step(&step),
         };
-        if !goes_on {
-            break;
+        broken = !goes_on;
+    }
+    // The end of another lane ends this one: that it is to be told `stopped` holds all the same.
+    while !broken && let Some(order) = lane.shared.orders.pop() {
+        if matches!(order, Order::Step(LifecycleCall::Stopped)) {
+            lane.step(&LifecycleCall::Stopped);
+            broken = true;
         }
     }
     // A panic in there is caught on the plugin's side; nobody is left who could be told.

@@ -125,6 +125,19 @@ pub fn take_me_first() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "500")
 }
 
+/// Whether `pid` is a child of this process.
+#[must_use]
+pub fn is_our_child(pid: u32) -> bool {
+    // The name, in parentheses, may hold anything; state and parent follow the last one.
+    let parent = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| {
+            let (_, rest) = stat.rsplit_once(')')?;
+            rest.split_whitespace().nth(1)?.parse::<u32>().ok()
+        });
+    parent == Some(std::process::id())
+}
+
 /// Ends the process now, running no destructor and no exit handler: there may be foreign code among them.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: ends the process; nothing runs after it.
@@ -173,6 +186,15 @@ mod tests {
         assert_eq!(open_files_limit(), Some(before.unwrap_or(1024)));
         set_name("a name that is longer than the kernel keeps");
         assert_eq!(rustix::thread::name().unwrap().to_bytes(), b"a name that is ");
+    }
+
+    #[test]
+    fn a_child_is_told_from_a_stranger() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(is_our_child(child.id()));
+        assert!(!is_our_child(std::process::id()) && !is_our_child(1));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Supervisor {
                 return wanted.answer(&refused);
             }
         };
-        if !is_start {
+        if self.ready {
             self.systemd.reloading();
         }
         prove::prove(&self.planner, subject, is_start, self.reloads.tell.clone());
@@ -168,8 +168,12 @@ impl Supervisor {
         let Some(reload) = &self.reloads.now else { return };
         let reason = reload.wanted.reason;
         match proven {
+            _ if self.stopping.is_some() => {
+                self.refuse(Some("the daemon is stopping".to_owned()), Vec::new())
+            }
             Proven::Unreadable(error) => {
                 tracing::error!(error, "reload refused: nothing was changed");
+                self.failed |= reason == Reason::Start;
                 self.refuse(Some(error), Vec::new());
             }
             Proven::Routes {
@@ -350,6 +354,11 @@ impl Supervisor {
         );
     }
 
+    /// A route's client ended before its plugin was swapped: the next one begins with the new plugin.
+    pub(super) fn restarted_instead(&mut self, name: &RouteName) {
+        self.settle_swap(name, RouteReceipt::new(name, Became::Restarted));
+    }
+
     /// A route has its old plugin still, or again.
     pub(super) fn not_swapped(&mut self, name: &RouteName, error: String) {
         self.settle_swap(name, RouteReceipt::failed(name, error));
@@ -507,6 +516,8 @@ impl Supervisor {
         };
         if reload.wanted.reason != Reason::Start {
             tell_receipt(&receipt);
+        }
+        if self.ready && self.stopping.is_none() {
             self.systemd.ready();
         }
         reload.wanted.answer(&receipt);

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Supervisor, apply::Wanted, orders::What, receipt::Reason, route::State};
 use crate::{
     admin::{Answer, Asked, ControlSocket, Request, serve},
+    os::process,
     settings::RouteName,
     worker::{Command, Reply, WorkerHandle},
 };
@@ -126,9 +127,12 @@ impl Supervisor {
         }
     }
 
-    /// Whether who asks runs in a plugin's process group.
+    /// Whether who asks runs in a plugin's process group: every child of the daemon leads one, also the plugin that is
+    /// taking over and the one that is going.
     fn is_a_plugins(&self, process_group: Option<u32>) -> bool {
-        process_group.is_some_and(|group| self.routes.values().any(|route| route.pid == Some(group)))
+        process_group.is_some_and(|group| {
+            self.routes.values().any(|route| route.pid == Some(group)) || process::is_our_child(group)
+        })
     }
 
     /// Passes a command to a route's worker, which answers; answers itself where there is none.

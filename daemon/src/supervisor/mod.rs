@@ -301,7 +301,9 @@ impl Supervisor {
                 route.pid = pid;
                 route.due = None;
                 if let Some(plan) = route.swap.take() {
+                    let reset_to = route.plan.worker.reset_to;
                     route.plan = *plan;
+                    route.plan.worker.reset_to = reset_to;
                 }
                 route.plugin_restarts.follow(route.plan.route.restart);
                 let pause_ms = pause.as_secs_f64() * 1000.0;
@@ -414,6 +416,7 @@ impl Supervisor {
         if let Some(plan) = route.swap.take() {
             // Its client ended meanwhile: the next one begins with the new plugin.
             route.plan = *plan;
+            self.restarted_instead(&name);
         }
         match std::mem::take(&mut route.then) {
             AfterEnd::Forgotten => {

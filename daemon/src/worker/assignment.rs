@@ -76,7 +76,7 @@ impl Engine {
             });
         }
         self.came_while_held |= self.held_back;
-        if matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) && !slots.is_empty() {
+        if self.hears_of_partitions() && !slots.is_empty() {
             self.step_assigned(slots.clone());
             if self.config.keeps_offsets {
                 // It says itself where to begin: its answer is needed before anything is read.
@@ -98,6 +98,11 @@ impl Engine {
         }
         self.tell_assignment();
         starts
+    }
+
+    /// Whether the plugin is told which partitions come and go.
+    fn hears_of_partitions(&self) -> bool {
+        matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) && !self.is_leaving()
     }
 
     /// Whether the group's offsets may be asked for.
@@ -239,7 +244,7 @@ impl Engine {
         if why == Revocation::Ordered {
             self.await_letters(slots, deadline);
         }
-        if !self.stuck && matches!(self.plugin, Plugin::Greeting | Plugin::Up { .. }) {
+        if !self.stuck && self.hears_of_partitions() {
             let partitions = self.describe(slots);
             let lost = why == Revocation::Lost;
             self.step("revoked", LifecycleCall::Revoked { partitions, lost }, Vec::new());

@@ -45,6 +45,10 @@ pub(super) struct Engine {
     pub homes: Poller,
     /// Another plugin is taking over.
     pub swap: Option<Swap>,
+    /// The plugin was told to end for a successor that does not come.
+    pub ends_for_nothing: bool,
+    /// What instances hold that go on after a swap that failed, by lane: they are to let it go.
+    pub owed: Vec<(usize, u64)>,
     pub plugin: Plugin,
     /// Its process.
     pub pid: Option<u32>,
@@ -180,6 +184,8 @@ impl Engine {
             home,
             homes,
             swap: None,
+            owed: Vec::new(),
+            ends_for_nothing: false,
             plugin: Plugin::Down,
             pid: None,
             partitions: Partitions::new(),

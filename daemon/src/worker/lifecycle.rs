@@ -167,6 +167,9 @@ impl Engine {
             lane.release_next.clear();
             lane.hold_next.clear();
         }
+        for (lane, tag) in std::mem::take(&mut self.owed) {
+            self.lanes[lane].release_next.push(tag);
+        }
         if !self.has_taken_over() {
             self.tell(Event::PluginUp { pid: self.pid });
         }
@@ -197,6 +200,11 @@ impl Engine {
         self.nothing_is_told();
         if !self.is_gone_by_swap(&cause) {
             let cause = self.ended_by_order(cause);
+            let cause = if std::mem::take(&mut self.ends_for_nothing) {
+                DownCause::NotBuilt("it was ended for a successor that was not built".to_owned())
+            } else {
+                cause
+            };
             self.tell(Event::PluginDown { cause, lived });
             self.start_successor();
         }
@@ -205,6 +213,7 @@ impl Engine {
     /// The instances know nothing of what goes on: those before them were told.
     pub(super) fn nothing_is_told(&mut self) {
         self.steps.clear();
+        self.owed.clear();
         self.queues.forget_holds();
         for lane in &mut self.lanes {
             lane.calls = 0;

@@ -192,7 +192,7 @@ impl Loop {
                 Command::Resume(reply) => {
                     self.engine.end_pause();
                     self.unread = true;
-                    reply.answer(self.engine.resume());
+                    reply.answer(self.engine.try_again("by order"));
                 }
                 Command::Skip {
                     topic,
@@ -238,7 +238,8 @@ impl Loop {
         self.unread = !info.drained;
         self.engine.progress.read(info.drained);
         if batch.is_empty() {
-            return Ok(self.unread);
+            // A rebalance may have heard what a swap waits for.
+            return Ok(self.unread || self.engine.swap.is_some());
         }
         self.last_message = now;
         self.read_since_tidy += batch.len();
@@ -450,6 +451,7 @@ impl Loop {
         engine.home.request_stop();
         engine.outgoing.clear();
         engine.pending.clear();
+        engine.settle_swap(deadline);
         engine.recall_all();
         let up = engine.is_up();
         let in_time = !engine.stuck && engine.finish_all(deadline);
@@ -538,7 +540,8 @@ fn end_plugin(engine: &mut Engine) {
         };
         engine.pump_until(Instant::now() + grace, |engine| engine.plugin == Plugin::Down);
     }
-    engine.end_swap();
+    let soon = Instant::now() + engine.config.lifecycle_timeout;
+    engine.close_swap(engine.bounded(soon));
 }
 
 /// The handler of a client that is being closed: gives up, takes nothing.

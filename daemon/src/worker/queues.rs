@@ -927,6 +927,13 @@ impl Queues {
         standing
     }
 
+    /// Tags that the instance of a lane passes over until it is told to let them go.
+    pub fn held_tags(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.queues
+            .iter()
+            .filter_map(|queue| Some((queue.held_by?, queue.tag)))
+    }
+
     /// A new instance holds no tag.
     pub fn forget_holds(&mut self) {
         for queue in &mut self.queues {

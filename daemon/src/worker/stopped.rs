@@ -6,8 +6,8 @@ use crate::lane::Slot;
 // === impl Engine ===
 
 impl Engine {
-    /// Tries everything again that is stopped, from its first attempt; names what.
-    pub(super) fn resume(&mut self) -> Vec<String> {
+    /// Tries everything again that is stopped, from its first attempt; names what. `why` is for the log.
+    pub(super) fn try_again(&mut self, why: &str) -> Vec<String> {
         let stopped = self
             .queues
             .all_waiting()
@@ -26,7 +26,7 @@ impl Engine {
             }
             let partition = self.partitions.get(slot);
             tracing::info!(route = %self.config.route, topic = &*partition.topic, partition = partition.number, offset,
-                "resumed by order: the message that stopped what follows it in its order is tried again, from attempt 1");
+                "resumed, {why}: the message that stopped what follows it in its order is tried again, from attempt 1");
             resumed.push(format!("{}@{offset}", partition.name()));
         }
         resumed

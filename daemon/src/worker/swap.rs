@@ -47,6 +47,8 @@ pub(super) struct Swap {
     new_ended: Option<DownCause>,
     /// The old one has ended.
     old_ended: bool,
+    /// What the old one's instances pass over until they are told to let it go.
+    held: Vec<(usize, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +91,11 @@ impl Engine {
             };
             return self.tell(Event::SwapFailed(why.to_owned()));
         }
-        // What an earlier swap left is not waited for any longer.
-        self.end_swap();
+        if self.swap.is_some() {
+            // The plugin before the last is told `stopped` first.
+            self.swap_later = Some(Box::new(config));
+            return;
+        }
         let made = self.home.successor(config.home.clone()).and_then(|other| {
             self.homes.add(other.wake_fd(), 1, Interest::Read)?;
             Ok(other)
@@ -118,6 +123,7 @@ impl Engine {
             last_outcome: None,
             new_ended: None,
             old_ended: false,
+            held: Vec::new(),
         });
         if after {
             self.close_gate(now);
@@ -179,7 +185,16 @@ impl Engine {
             swap.new_ended = Some(cause.clone());
             return true;
         }
+        if phase == Some(Phase::FirstCall) {
+            // It did take over, and died of its first calls.
+            self.swapped(Instant::now());
+        }
         false
+    }
+
+    /// The old plugin hears of no partitions any more: it has been told that all of them go.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.phase(), Some(Phase::Leaving | Phase::Ending))
     }
 
     /// From here on the old plugin gets no calls.
@@ -241,6 +256,10 @@ impl Engine {
                 self.fail_swap(&cause.to_string());
             }
             (Phase::Building | Phase::Starting, HomeEvent::Stuck(why)) => self.fail_swap(&why),
+            // Both have ended, or are about to.
+            (Phase::GivingBack(_) | Phase::Leaving, HomeEvent::Down { cause, .. }) if swap.old_ended => {
+                swap.new_ended = Some(cause);
+            }
             // The new one ended while the old gives back: the old goes on.
             (Phase::GivingBack(_) | Phase::Leaving, HomeEvent::Down { cause, .. }) => {
                 self.fail_swap(&cause.to_string());
@@ -375,12 +394,16 @@ impl Engine {
 
     /// The two homes change places, with what the one has, and their configurations.
     fn exchange(&mut self) -> std::io::Result<()> {
-        self.nothing_is_told();
         let belongings = self.home.hand_over()?;
+        let held = self.held_tags();
+        self.nothing_is_told();
         let Some(swap) = &mut self.swap else { return Ok(()) };
         swap.other.take_over(belongings);
+        swap.held = held;
         mem::swap(&mut self.home, &mut swap.other);
         mem::swap(&mut self.config, &mut swap.config);
+        // It acts at the first assignment after the daemon starts, whichever plugin there is by then.
+        mem::swap(&mut self.config.reset_to, &mut swap.config.reset_to);
         mem::swap(&mut self.pid, &mut swap.pid);
         self.suspects.forgive_all();
         self.pace = Pace::of(&self.config);
@@ -392,6 +415,16 @@ impl Engine {
             letters.post_mut().come_from(config.origin.clone());
         }
         Ok(())
+    }
+
+    /// What the instances pass over until they are told to let it go, by lane.
+    fn held_tags(&self) -> Vec<(usize, u64)> {
+        let waiting = self
+            .lanes
+            .iter()
+            .enumerate()
+            .flat_map(|(lane, state)| state.release_next.iter().map(move |tag| (lane, *tag)));
+        self.queues.held_tags().chain(waiting).collect()
     }
 
     /// A plugin that has been `started` hears of the partitions that it has.
@@ -408,6 +441,12 @@ impl Engine {
         let Some(swap) = &mut self.swap else { return };
         if let Some(cause) = swap.new_ended.take() {
             self.go_back(cause);
+        } else if mem::take(&mut self.stuck) {
+            // In a thread that is never used again; it has been given nothing.
+            let limit = self.config.lifecycle_timeout;
+            self.go_back(DownCause::Deadline(format!(
+                "it did not answer within {limit:?}; its thread stays in the daemon until it ends"
+            )));
         } else if self.is_up() {
             self.enter(Phase::FirstCall);
         }
@@ -415,6 +454,7 @@ impl Engine {
 
     /// The new plugin ended before it digested: the old goes on, or is built again.
     fn go_back(&mut self, cause: DownCause) {
+        let held = self.swap.as_mut().map(|swap| mem::take(&mut swap.held));
         if let Err(error) = self.exchange() {
             // The bytes stay with the new one's home, which is started again instead.
             tracing::error!(route = %self.config.route, %error, "the system has no descriptors for the old plugin");
@@ -425,6 +465,8 @@ impl Engine {
         self.forget_other();
         if old_lives {
             self.plugin = Plugin::Greeting;
+            // Its instances know what they hold; nobody else does any more.
+            self.owed = held.unwrap_or_default();
             self.tell_where_it_is();
             self.tell(Event::SwapFailed(cause.to_string()));
         } else {
@@ -459,17 +501,50 @@ impl Engine {
             }
         }
         self.tell(Event::Swapped { pid, pause });
+        self.try_again("another plugin has taken over");
     }
 
     /// Nothing comes of it; the old plugin goes on, if it can.
     fn fail_swap(&mut self, why: &str) {
-        self.with_swap(|swap| swap.other.end(DownCause::Ordered));
-        self.forget_other();
+        let (old_ended, phase) = (self.old_has_ended(), self.phase());
+        self.end_swap();
+        if old_ended {
+            return self.nobody_is_left(&DownCause::NotBuilt(why.to_owned()));
+        }
         self.tell(Event::SwapFailed(why.to_owned()));
+        // Told to end for a successor that does not come: where it does end, it is built again.
+        self.ends_for_nothing = phase == Some(Phase::Ending);
+        let slots = self.partitions.assigned_slots();
+        if phase == Some(Phase::Leaving) && self.is_up() && !slots.is_empty() {
+            // It was told that they go.
+            self.step_assigned(slots);
+        }
+    }
+
+    /// Before a stop: a plugin that has everything and is being told where it is gets the time for that, and one that is
+    /// over to hear of it.
+    pub(super) fn settle_swap(&mut self, deadline: Instant) {
+        while self.swap.is_some() && self.has_taken_over() {
+            self.mind_swap(Instant::now());
+            let settled =
+                |engine: &Self| engine.phase() != Some(Phase::Assigning) || engine.is_up() || engine.stuck;
+            if !self.pump_until(deadline, |engine| {
+                settled(engine) || engine.plugin == Plugin::Down
+            }) {
+                break;
+            }
+        }
+    }
+
+    /// At the end: what is left of a swap is told that it is over, if it has not been, and ended.
+    pub(super) fn close_swap(&mut self, deadline: Instant) {
+        let over = |engine: &Self| !matches!(engine.phase(), Some(Phase::Stopping | Phase::Gone));
+        self.pump_until(deadline, over);
+        self.end_swap();
     }
 
     /// Ends whatever is left of a swap.
-    pub(super) fn end_swap(&mut self) {
+    fn end_swap(&mut self) {
         self.with_swap(|swap| swap.other.end(DownCause::Ordered));
         self.forget_other();
     }

@@ -1,7 +1,8 @@
 //! New code for a route, a hundred times under load: its client stays in the group with its partitions (the same members,
 //! the same generations), nothing is lost, digested twice or out of order, and every receipt names a pause. With one lane
 //! and with four, in both isolations, for synchronous, async and buffering consumers, and for one that may exist only
-//! once. A new plugin that cannot be built changes nothing; where the old one gives nothing back it is ended.
+//! once. A new plugin that cannot be built changes nothing; where the old one gives nothing back it is ended; one that dies
+//! of its first message is started again until better code comes; what waited for a person is tried again by new code.
 
 use devour_tests::{
     command::{self, Finished},
@@ -28,6 +29,9 @@ pub const RUNS: &[Run] = &[
     Run::Shared("thread_after", |kafka| swaps(kafka, Isolation::Thread, "OnlyLedger", 1)),
     Run::Shared("refused", refused),
     Run::Shared("held_up", held_up),
+    Run::Shared("dies_at_once_process", |kafka| dies_at_once(kafka, Isolation::Process)),
+    Run::Shared("dies_at_once_thread", |kafka| dies_at_once(kafka, Isolation::Thread)),
+    Run::Shared("parked", parked),
 ];
 
 const LIBRARY: &str = "libdevour_test_ledger.so";
@@ -154,5 +158,62 @@ fn held_up(kafka: &Kafka) -> Outcome {
     assert_eq!(stage.admin.generations(&stage.group)?, before);
     daemon.stop()?;
     stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+/// The new plugin panics at whatever it digests: it is started again and again, until the next one takes over.
+fn dies_at_once(kafka: &Kafka, isolation: Isolation) -> Outcome {
+    let mut stage = Stage::new(kafka, "swap-dies", PARTITIONS)?;
+    let good = stage.settings(stage.route(isolation).quick_again().commit_every_ms(200));
+    let faults = json!([{"kind": "panic", "every": 1}]);
+    let bad = stage.settings(stage.route(isolation).quick_again().commit_every_ms(200).faults(faults));
+    let daemon = stage.home.start(&good)?;
+    daemon.await_state(ROUTE, "running")?;
+    let load = stage.load(PER_SECOND)?;
+    stage.await_digested(PER_SECOND / 10)?;
+    let before = stage.admin.generations(&stage.group)?;
+    for _ in 0..scale::messages(30) {
+        stage.home.write(&bad)?;
+        let from = daemon.log().len();
+        let (receipt, _) = reload(&stage)?;
+        assert_eq!(receipt["routes"][0]["change"], "swapped", "{receipt}");
+        for again in 0..3 {
+            let from = if again == 0 { from } else { daemon.log().len() };
+            daemon.wait_for_from(from, "it to die again", SOON, |line| line.says("plugin down"))?;
+        }
+        stage.home.write(&good)?;
+        let (receipt, finished) = reload(&stage)?;
+        finished.expect("the good plugin", 0);
+        assert_eq!(receipt["routes"][0]["change"], "swapped", "{receipt}");
+    }
+    stage.take_load(load)?;
+    stage.await_all()?;
+    assert_eq!(stage.admin.generations(&stage.group)?, before);
+    daemon.stop()?;
+    stage.all_is_committed()?;
+    let verdict = stage.verdict()?;
+    verdict.nothing_lost()?;
+    verdict.in_order()?;
+    Ok(())
+}
+
+/// What `then: stop` has parked waits for better code, and is tried again by it.
+fn parked(kafka: &Kafka) -> Outcome {
+    let mut stage = Stage::new(kafka, "swap-parked", 2)?;
+    stage.produce(0..100)?;
+    let route = stage.route(Isolation::Process).commit_every_ms(200);
+    let faults = json!([{"kind": "reject", "numbers": [10], "times": 1000}]);
+    let bad = stage.settings(route.clone().faults(faults));
+    let good = stage.settings(route);
+    let daemon = stage.home.start(&bad)?;
+    daemon.wait_for("a parked partition", DIGESTING, |line| line.raw.contains("stops here"))?;
+    stage.home.write(&good)?;
+    let (receipt, finished) = reload(&stage)?;
+    finished.expect("the reload", 0);
+    assert_eq!(receipt["routes"][0]["change"], "swapped", "{receipt}");
+    stage.await_all()?;
+    daemon.stop()?;
+    stage.all_is_committed()?;
+    stage.verdict()?.nothing_lost()?;
     Ok(())
 }
