@@ -13,8 +13,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
-    let mut settings = match run::load(flag) {
-        Ok(settings) => settings,
+    let begun = run::listen().and_then(|signals| Ok((signals, run::load(flag)?)));
+    let (signals, mut settings) = match begun {
+        Ok(begun) => begun,
         Err(status) => return status,
     };
     if let Err(error) = run::find_route(&settings, &args.name) {
@@ -32,5 +33,5 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
         ends_with_routes: true,
         has_control_socket: false,
     };
-    run::supervise(settings, run, Systemd::none())
+    run::supervise(settings, run, Systemd::from_environment(), signals)
 }

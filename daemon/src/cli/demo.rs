@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -16,7 +17,7 @@ use devour_abi::LogLevel as PluginLevel;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{DONE, FAILED, INTERNAL, run};
+use super::{DONE, FAILED, INTERNAL, LEFT, run};
 use crate::{
     kafka::{EmbeddedBroker, Producer, Record, producer_properties},
     lane::{Durations, Lost, PluginLog, PluginVoice, Printed, Stream},
@@ -92,7 +93,7 @@ fn demonstrate(args: &Args) -> Result<bool, String> {
     ));
 
     let (tell, told) = mpsc::unbounded_channel();
-    signals::listen(tell.clone()).map_err(|e| format!("cannot listen to signals: {e}"))?;
+    signals::listen(tell.clone(), LEFT).map_err(|e| format!("cannot listen to signals: {e}"))?;
     let over = Arc::new(AtomicBool::new(false));
     let driver = drive(
         &settings,
@@ -116,7 +117,7 @@ fn demonstrate(args: &Args) -> Result<bool, String> {
         ends_with_routes: true,
         has_control_socket: false,
     };
-    let status = run::supervise_with(settings, how, Systemd::none(), told);
+    let status = run::supervise(settings, how, Systemd::none(), told);
     over.store(true, Ordering::Relaxed);
     let result = driver
         .join()
@@ -152,6 +153,8 @@ fn start_broker() -> Result<EmbeddedBroker, String> {
     let mut command = Command::new("/proc/self/exe");
     command
         .env(MARK, mark_of_no_plugin())
+        // Ctrl-C on a terminal is for the daemon, which drains while the broker still answers.
+        .process_group(0)
         .arg("embedded-broker")
         .args(TOPICS.map(|topic| format!("{topic}:{PARTITIONS}")));
     EmbeddedBroker::spawn(command).map_err(|error| error.to_string())

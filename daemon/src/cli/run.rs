@@ -32,8 +32,9 @@ pub(super) struct Run {
 }
 
 pub(super) fn run(flag: Option<&Path>) -> u8 {
-    let settings = match load(flag) {
-        Ok(settings) => settings,
+    let begun = listen().and_then(|signals| Ok((signals, load(flag)?)));
+    let (signals, settings) = match begun {
+        Ok(begun) => begun,
         Err(status) => return status,
     };
     telemetry::start(settings.log);
@@ -45,7 +46,17 @@ pub(super) fn run(flag: Option<&Path>) -> u8 {
         has_control_socket: true,
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = %settings.file.display(), routes = settings.routes.len(), "devourd");
-    supervise(settings, run, Systemd::from_environment())
+    supervise(settings, run, Systemd::from_environment(), signals)
+}
+
+/// The signals that come from now on, or the status to end with.
+pub(super) fn listen() -> Result<mpsc::UnboundedReceiver<Signal>, u8> {
+    let (tell, told) = mpsc::unbounded_channel();
+    signals::listen(tell, LEFT).map_err(|error| {
+        eprintln!("devourd: cannot listen to signals: {error}");
+        INTERNAL
+    })?;
+    Ok(told)
 }
 
 /// Finds and reads the settings; what is wrong goes to standard error.
@@ -108,19 +119,7 @@ pub(super) fn draw(findings: &Findings) -> String {
 }
 
 /// Runs the settings' routes until a signal, or until they have ended.
-pub(super) fn supervise(settings: Settings, run: Run, systemd: Systemd) -> u8 {
-    let (tell, told) = mpsc::unbounded_channel();
-    match signals::listen(tell) {
-        Ok(()) => supervise_with(settings, run, systemd, told),
-        Err(error) => {
-            tracing::error!(%error, "devourd cannot listen to signals");
-            INTERNAL
-        }
-    }
-}
-
-/// The same, told to stop by whoever holds the other end.
-pub(super) fn supervise_with(
+pub(super) fn supervise(
     settings: Settings,
     run: Run,
     systemd: Systemd,

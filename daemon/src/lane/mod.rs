@@ -244,6 +244,8 @@ pub trait Home {
     fn end(&mut self, cause: DownCause);
     /// Reads what the plugin said, applies it, and appends what the worker must know.
     fn pump(&mut self, events: &mut Vec<HomeEvent>);
+    /// Whether it counts ticks towards a deadline, each of which wants a `pump`.
+    fn has_deadline(&self) -> bool;
     /// A home for the plugin that follows, of the same kind. It may be started, told its lifecycle and ended; it can be
     /// handed calls once it has taken over what this one has.
     ///

@@ -443,6 +443,10 @@ impl Home for ProcessHome {
         }
     }
 
+    fn has_deadline(&self) -> bool {
+        self.ticking
+    }
+
     fn pump(&mut self, events: &mut Vec<HomeEvent>) {
         self.hear(events);
     }

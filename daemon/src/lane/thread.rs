@@ -489,6 +489,10 @@ impl Home for ThreadHome {
         }
     }
 
+    fn has_deadline(&self) -> bool {
+        self.ticking
+    }
+
     fn pump(&mut self, events: &mut Vec<HomeEvent>) {
         self.hear(events);
     }

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
+mod announce;
 mod apply;
 pub mod by_hand;
 pub mod control;
@@ -24,7 +25,9 @@ pub mod reload;
 pub mod restart;
 pub mod route;
 mod status;
+mod vigil;
 
+use announce::Announcer;
 use apply::{Reloads, Wanted};
 use by_hand::{Hold, Orders};
 use control::Control;
@@ -60,6 +63,7 @@ pub struct Supervisor {
     settings: Settings,
     planner: Arc<Planner>,
     systemd: Systemd,
+    announcer: Announcer,
     routes: BTreeMap<RouteName, Supervised>,
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -95,6 +99,7 @@ impl Supervisor {
             settings,
             planner: Arc::new(planner),
             systemd,
+            announcer: Announcer::default(),
             routes: BTreeMap::new(),
             tell,
             told,
@@ -144,6 +149,8 @@ impl Supervisor {
                         return Exit::Left;
                     }
                     Signal::Stop => self.stop(),
+                    // The terminal of a command in the foreground is gone.
+                    Signal::Reload if self.reloads.reader.is_none() && self.stopping.is_none() => self.stop(),
                     Signal::Reload => self.reload(Wanted::new(Reason::Signal)),
                     Signal::Dump => self.dump(),
                 },
@@ -182,7 +189,10 @@ impl Supervisor {
             .map(|(at, _)| at)
             .min();
         let idle = Instant::now() + meter::LOOK;
-        soonest.map_or(idle, |at| at.min(idle))
+        soonest
+            .into_iter()
+            .chain(self.announcement_due())
+            .fold(idle, Instant::min)
     }
 
     fn add(&mut self, plan: Plan, now: Instant) {
@@ -518,7 +528,7 @@ impl Supervisor {
             timeout_ms = self.settings.shutdown_timeout.as_millis() as u64,
             "stopping"
         );
-        self.systemd.stopping();
+        self.systemd.stopping(deadline);
         self.stopping = Some(deadline);
         for route in self.routes.values_mut() {
             stop_route(route, deadline, false, now);
@@ -558,41 +568,11 @@ impl Supervisor {
         }
     }
 
-    /// Tells systemd what is so: ready once every route has its first outcome.
-    fn announce(&mut self) {
-        let counted = |state: State| self.routes.values().filter(|route| route.state == state).count();
-        let starting = self
-            .routes
-            .values()
-            .filter(|route| route.state == State::Starting && !waits_for_kafka(route))
-            .count();
-        let begun = self.reloads.last.is_some() || self.routes.len() + self.unplanned.len() > 0;
-        if !self.ready && begun && starting == 0 && self.stopping.is_none() {
-            self.ready = true;
-            tracing::info!(routes = self.routes.len(), "ready");
-            self.systemd.ready();
-        }
-        self.systemd.status(format!(
-            "{} running, {} paused, {} starting, {} in backoff, {} failed, {} draining",
-            counted(State::Running),
-            counted(State::Paused),
-            counted(State::Starting),
-            counted(State::Backoff),
-            counted(State::Failed) + self.unplanned.len(),
-            counted(State::Draining),
-        ));
-    }
-
     /// The routes' names and states, for who runs the supervisor in its own process.
     #[must_use]
     pub fn settings_file(&self) -> PathBuf {
         self.settings.file.clone()
     }
-}
-
-/// Its plugin digests; only the group has not answered.
-fn waits_for_kafka(route: &Supervised) -> bool {
-    route.plugin_up
 }
 
 fn stop_route(route: &mut Supervised, deadline: Instant, leave: bool, now: Instant) {

@@ -285,6 +285,7 @@ impl Engine {
     pub(super) fn pump(&mut self) -> bool {
         let mut events = std::mem::take(&mut self.events);
         self.home.pump(&mut events);
+        self.stats.turned(self.home.has_deadline());
         let any = !events.is_empty();
         for event in events.drain(..) {
             self.apply(event);

@@ -291,6 +291,17 @@ pub struct RouteStats {
     pub stall_seeks: AtomicU64,
     /// Clients that were given up because of a partition that was stalled.
     pub stall_restarts: AtomicU64,
+    /// [`Turns`] in one word: twice the count, and one more under a deadline.
+    turns: AtomicU64,
+}
+
+/// What a route's thread shows of its own life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// How often it has looked after its plugin.
+    pub count: u64,
+    /// Whether the plugin had a deadline then: it looks again within half a second.
+    pub under_deadline: bool,
 }
 
 /// A worker's thread, as the supervisor holds it.
@@ -471,5 +482,22 @@ impl RouteStats {
 
     pub(crate) fn add(counter: &AtomicU64, by: usize) {
         counter.fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    /// What the route's thread shows.
+    #[must_use]
+    pub fn turns(&self) -> Turns {
+        let word = self.turns.load(Ordering::Relaxed);
+        Turns {
+            count: word >> 1,
+            under_deadline: word & 1 == 1,
+        }
+    }
+
+    /// The route's thread, the only one that writes this, has looked after its plugin.
+    pub(crate) fn turned(&self, under_deadline: bool) {
+        let next = (self.turns.load(Ordering::Relaxed) >> 1).wrapping_add(1) << 1;
+        self.turns
+            .store(next | u64::from(under_deadline), Ordering::Relaxed);
     }
 }
