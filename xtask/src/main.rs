@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod demo;
+mod dist;
 mod kafka;
 mod soak;
 mod tool;
@@ -36,6 +37,8 @@ enum Command {
     /// The real Kafka of the scenarios, by hand.
     #[command(subcommand)]
     Kafka(kafka::Command),
+    /// Builds the Debian package, target/dist/devourd.deb.
+    Dist(dist::Options),
     /// Runs the scenarios at full counts.
     Soak {
         /// Only those whose names contain this.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Demo { args } => demo::run(&args),
         Command::Bench { args } => bench::run(&args),
         Command::Kafka(command) => kafka::run(&command),
+        Command::Dist(options) => dist::run(&options),
         Command::Soak { scenario } => soak::run(scenario.as_deref()),
     };
     done.unwrap_or_else(|error| {

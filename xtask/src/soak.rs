@@ -2,10 +2,14 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::tool;
+use crate::{dist, tool};
 
-/// Runs the scenarios whose names contain `scenario` (all without one), one after the other, with Kafka required.
+/// Runs the scenarios whose names contain `scenario` (all without one), one after the other, with Kafka required. Where
+/// systemd is among them, with the package as it is shipped.
 pub(crate) fn run(scenario: Option<&str>) -> tool::Result<ExitCode> {
+    if scenario.is_none_or(|name| "real_systemd".contains(name) || name.contains("real_systemd")) {
+        dist::build(dist::Profile::Release)?;
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
