@@ -136,6 +136,8 @@ impl Home {
         for variable in [
             "KAFKA_SETTINGS_PATH",
             "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
             "STATE_DIRECTORY",
             "RUNTIME_DIRECTORY",
             "DEVOUR_LOG",

@@ -7,6 +7,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::{
     daemon,
     kafka::{self, Kafka, KafkaError, Nodes},
+    nspawn::{self, Image, Suite, SystemdError},
 };
 
 /// A scenario's end: any error that can be shown fails it.
@@ -34,6 +35,35 @@ pub enum Run {
     OwnBroker(&'static str, fn() -> Outcome),
     /// Needs no Kafka.
     Alone(&'static str, fn() -> Outcome),
+    /// Talks to the shared cluster, and needs to be root.
+    Root(&'static str, fn(&Kafka) -> Outcome),
+    /// Talks to the shared cluster, and boots this Debian with our package beside it.
+    Systemd(&'static str, Suite, fn(&Kafka, &Image) -> Outcome),
+}
+
+/// What a run needs is not here.
+enum Missing {
+    Ignored(String),
+    Failed(String),
+}
+
+impl From<KafkaError> for Missing {
+    fn from(error: KafkaError) -> Self {
+        match error {
+            KafkaError::Unavailable(reason) if !kafka::required() => Self::Ignored(reason),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<SystemdError> for Missing {
+    fn from(error: SystemdError) -> Self {
+        match error {
+            SystemdError::NotNow(reason) => Self::Ignored(reason),
+            SystemdError::Unavailable(reason) if !nspawn::required() => Self::Ignored(reason),
+            error => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// A scenario's runs in both isolations: `both!(Shared, run)` where `run` also takes the [`Isolation`].
@@ -86,7 +116,8 @@ impl Scenario {
     }
 
     fn trial(&self, run: Run) -> Trial {
-        let (variant, ready): (_, Box<dyn FnOnce() -> Result<Outcome, KafkaError> + Send>) = match run {
+        type Ready = Box<dyn FnOnce() -> Result<Outcome, Missing> + Send>;
+        let (variant, ready): (_, Ready) = match run {
             Run::Shared(variant, body) => (variant, Box::new(move || Ok(body(kafka::shared()?)))),
             Run::Cluster(variant, body) => {
                 let ready = move || {
@@ -96,10 +127,28 @@ impl Scenario {
                 };
                 (variant, Box::new(ready))
             }
-            Run::OwnBroker(variant, body) => {
-                (variant, Box::new(move || kafka::ensure_jars().map(|_| body())))
-            }
+            Run::OwnBroker(variant, body) => (
+                variant,
+                Box::new(move || {
+                    kafka::ensure_jars()?;
+                    Ok(body())
+                }),
+            ),
             Run::Alone(variant, body) => (variant, Box::new(move || Ok(body()))),
+            Run::Root(variant, body) => {
+                let ready = move || {
+                    nspawn::is_root()?;
+                    Ok(body(kafka::shared()?))
+                };
+                (variant, Box::new(ready))
+            }
+            Run::Systemd(variant, suite, body) => {
+                let ready = move || {
+                    let image = nspawn::image(suite)?;
+                    Ok(body(kafka::shared()?, &image))
+                };
+                (variant, Box::new(ready))
+            }
         };
         let name = if variant.is_empty() {
             self.name.to_owned()
@@ -113,10 +162,8 @@ impl Scenario {
                 let why = failed.message().unwrap_or("no reason given");
                 Err(format!("not proven: {proves}\n{why}").into())
             }
-            Err(KafkaError::Unavailable(reason)) if !kafka::required() => {
-                Ok(Completion::ignored_with(reason))
-            }
-            Err(error) => Err(error.into()),
+            Err(Missing::Ignored(reason)) => Ok(Completion::ignored_with(reason)),
+            Err(Missing::Failed(why)) => Err(why.into()),
         })
     }
 }

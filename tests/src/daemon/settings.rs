@@ -89,14 +89,19 @@ impl Route {
 
     /// Another consumer of the ledger's library: `AsyncLedger`, `BufferLedger`, `WitnessRaw`, `WitnessObject`, `WitnessJson`.
     pub fn of(symbol: &str, isolation: Isolation, topic: &str, group: &str, file: &Path) -> Self {
+        Self::from_library("libdevour_test_ledger.so", symbol, isolation, topic, group)
+            .with("settings", json!({"file": file}))
+    }
+
+    /// A consumer of any library.
+    pub fn from_library(library: &str, symbol: &str, isolation: Isolation, topic: &str, group: &str) -> Self {
         Self {
             keys: json!({
-                "path": "libdevour_test_ledger.so",
+                "path": library,
                 "symbol": symbol,
                 "topic": topic,
                 "isolation": isolation.name(),
                 "config": {"consumer_group": group},
-                "settings": {"file": file},
             }),
         }
     }

@@ -157,6 +157,16 @@ consumer!(
 );
 
 consumer!(
+    /// Its check never returns.
+    CheckHangs,
+    describe: |said, _| Ok(said),
+    check: |_| loop {
+        std::thread::park();
+    },
+    construct: |_, _| Ok(Instance::new(Idle)),
+);
+
+consumer!(
     /// It refuses to say what it is without a topic in its settings.
     SettingsRefused,
     describe: |said, settings| match settings.get("topic") {

@@ -33,6 +33,8 @@ pub enum Kind {
     /// Of an async ledger: keeps its thread, and the message, until a file `.release` stands beside the ledger; then writes
     /// into a file `.held` whether the message is what it was. Of another it is as `block`.
     Hold,
+    /// Takes memory, a MiB at a time and touched, until its process is ended for it.
+    Leak,
 }
 
 /// Chooses messages and says what happens to them.
@@ -193,6 +195,12 @@ impl Kind {
             Kind::Exit => std::process::exit(0),
             Kind::Segfault => raise(Signal::SEGV)?,
             Kind::Kill => raise(Signal::KILL)?,
+            Kind::Leak => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+                }
+            }
             Kind::Block | Kind::Hold => {}
         }
         loop {
