@@ -138,7 +138,7 @@ impl Supervisor {
         let unplanned = self
             .unplanned
             .iter()
-            .map(|name| (Trouble::Failed(Some("the log says why")), name));
+            .map(|(name, unplanned)| (Trouble::Failed(Some(&unplanned.error)), name));
         let routes = self
             .routes
             .iter()
