@@ -35,6 +35,7 @@ pub const RUNS: &[Run] = &[
     Run::Shared("batch_panics_thread", |kafka| {
         batch_panics(kafka, Isolation::Thread)
     }),
+    Run::Shared("batch_blocks", batch_blocks),
     Run::Shared("attempt_survives_one_lane", |kafka| {
         attempt_survives(kafka, &one_lane())
     }),
@@ -261,12 +262,22 @@ fn stop(kafka: &Kafka, kind: &Kind) -> Outcome {
 
 /// A batch that breaks with its instance says not which message did it: the others are no worse for it.
 fn batch_panics(kafka: &Kafka, isolation: Isolation) -> Outcome {
+    batch_breaks(kafka, isolation, "panic", 2)
+}
+
+/// Nor does one that does not return.
+fn batch_blocks(kafka: &Kafka) -> Outcome {
+    batch_breaks(kafka, Isolation::Process, "block", 1)
+}
+
+fn batch_breaks(kafka: &Kafka, isolation: Isolation, fault: &str, attempts: u32) -> Outcome {
     let kind = batch();
-    let mut stage = kind.stage(kafka, "batch-panics")?;
+    let mut stage = kind.stage(kafka, "batch-breaks")?;
     let route = kind
         .route(&stage, isolation)
-        .faults(json!([{"kind": "panic", "numbers": [KILLER], "times": 1_000_000}]))
-        .with("on_error", json!({"attempts": 2, "then": "skip"}));
+        .faults(json!([{"kind": fault, "numbers": [KILLER], "times": 1_000_000}]))
+        .with("on_error", json!({"attempts": attempts, "then": "skip"}))
+        .with("digest_timeout", json!("1s"));
     let daemon = stage.home.start(&stage.settings(route))?;
     let place = killer(&stage);
     stage.expected.remove(&place);

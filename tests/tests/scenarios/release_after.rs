@@ -1,10 +1,10 @@
-//! A route whose plugin cannot run for `release_after` leaves its group, though it is a static member: a healthy daemon in
+//! A route whose plugin has died and cannot run for `release_after` leaves its group, though it is a static member: a healthy daemon in
 //! the same group takes its partitions and digests what waits there. When the plugin runs again, the route joins again.
 
 use std::fs;
 
 use devour_tests::{
-    daemon::{Daemon, Home, SOON},
+    daemon::{Daemon, Home, SOON, Signal},
     judge::judge,
     kafka::Kafka,
     ledger::{Ledger, Lines},
@@ -25,9 +25,10 @@ fn run(kafka: &Kafka) -> Outcome {
     let healthy = stage.home.start(&stage.settings(stage.route(Isolation::Process)))?;
     healthy.await_state(ROUTE, "running")?;
 
-    // Its plugin cannot open its ledger until the directory is there.
+    // Its plugin cannot open its ledger while the directory is away.
     let home = Home::new("release-ailing")?;
-    let place = home.file("later");
+    let (place, away) = (home.file("place"), home.file("away"));
+    fs::create_dir(&place)?;
     let mut late = Ledger::at(place.join("ledger"));
     let route = stage
         .route(Isolation::Process)
@@ -35,7 +36,10 @@ fn run(kafka: &Kafka) -> Outcome {
         .with("restart", json!({"initial": "50ms", "max": "200ms"}))
         .with("release_after", json!("5s"));
     let ailing = home.start(&stage.settings(route))?;
+    ailing.await_state(ROUTE, "running")?;
     await_partitions(&ailing, 0)?;
+    fs::rename(&place, &away)?;
+    ailing.signal_plugin(ROUTE, Signal::KILL)?;
     stage.produce(0..MESSAGES)?;
 
     let left = ailing.wait_for("the route to leave its group", SOON, |line| {
@@ -47,7 +51,7 @@ fn run(kafka: &Kafka) -> Outcome {
     stage.await_all()?;
 
     let from = ailing.log().len();
-    fs::create_dir(&place)?;
+    fs::rename(&away, &place)?;
     ailing.wait_for_from(from, "the route to join again", SOON, |line| {
         line.says("the plugin runs again: the route joins its group again")
     })?;
