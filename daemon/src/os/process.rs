@@ -96,6 +96,13 @@ pub fn open_files_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// The hard limit of open descriptors, which only root goes beyond; `None` is no limit.
+#[must_use]
+pub fn open_files_hard_limit() -> Option<u64> {
+    let is_root = rustix::process::geteuid().is_root();
+    getrlimit(Resource::Nofile).maximum.filter(|_| !is_root)
+}
+
 /// The soft limit that this process was started with, for its children; `None` is no limit.
 #[must_use]
 pub fn open_files_at_start() -> Option<u64> {

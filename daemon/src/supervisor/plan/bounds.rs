@@ -4,7 +4,7 @@ use super::PlanFinding;
 use crate::{
     lane::HomeConfig,
     os::{
-        Bounds, cgroup, privileges,
+        Bounds, cgroup, privileges, process,
         sandbox::{Landlock, Sandbox},
         users,
     },
@@ -23,6 +23,16 @@ pub(super) fn of(route: &Route) -> Result<Bounds, Vec<PlanFinding>> {
         open_files,
         nice,
     } = route.bounds.limits;
+    if let (Some(asked), Some(hard)) = (open_files, process::open_files_hard_limit())
+        && asked > hard
+    {
+        finding(
+            &["limits", "open_files"],
+            format!(
+                "{asked} is more than the {hard} that this daemon itself may have (`LimitNOFILE=` in its unit)"
+            ),
+        );
+    }
     let user = route.bounds.user.as_deref().and_then(|name| {
         find_user(name)
             .map_err(|message| finding(&["user"], message))
