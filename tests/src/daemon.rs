@@ -239,6 +239,15 @@ impl Daemon {
         Ok(self.log.clone())
     }
 
+    /// The plugin's process of `route`, once it is up: the last that was.
+    pub fn plugin_pid(&self, route: &str) -> Result<u32, DaemonError> {
+        let is_up = |line: &Line| line.says("plugin up") && line.text("route") == Some(route);
+        self.wait_for("the plugin", SOON, is_up)?;
+        let last = self.log.all(is_up).last().and_then(|line| line.number("pid"));
+        last.and_then(|pid| u32::try_from(pid).ok())
+            .ok_or(DaemonError::NoPlugin(route.to_owned()))
+    }
+
     /// SIGKILL to the plugin's process of `route`; returns once another is up.
     pub fn kill_plugin(&self, route: &str) -> Result<(), DaemonError> {
         let from = self.log.len();
@@ -251,11 +260,7 @@ impl Daemon {
 
     /// A signal to the plugin's process of `route`, once it has one: its id.
     pub fn signal_plugin(&self, route: &str, signal: Signal) -> Result<i64, DaemonError> {
-        let is_up = |line: &Line| line.says("plugin up") && line.text("route") == Some(route);
-        let pid = self.wait_for("the plugin", SOON, is_up).and_then(|_| {
-            let last = self.log.all(is_up).last().and_then(|line| line.number("pid"));
-            last.ok_or(DaemonError::NoPlugin(route.to_owned()))
-        })?;
+        let pid = i64::from(self.plugin_pid(route)?);
         match Pid::from_raw(pid as i32).map_or(Ok(()), |pid| kill_process(pid, signal)) {
             // It may have ended by itself meanwhile; another comes all the same.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(pid),

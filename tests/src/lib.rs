@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod ledger;
 pub mod manager;
 pub mod members;
+pub mod memory;
 pub mod misdeeds;
 pub mod nspawn;
 pub mod process;
