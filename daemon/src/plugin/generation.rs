@@ -26,6 +26,11 @@ impl ContentHash {
         Self(text)
     }
 
+    /// Whether a text is one, as it is written here.
+    pub(super) fn is_written(text: &str) -> bool {
+        text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
     /// All 64 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -66,6 +71,15 @@ impl<K: Eq + Hash> Generations<K> {
         current.1
     }
 
+    /// The generation that `route` would be if it ran `hash` next.
+    pub fn next(&self, route: &K, hash: &ContentHash) -> u64 {
+        match self.current.get(route) {
+            None => 1,
+            Some((current, generation)) if current == hash => *generation,
+            Some((_, generation)) => generation + 1,
+        }
+    }
+
     /// The generation that `route` runs.
     pub fn current(&self, route: &K) -> Option<u64> {
         self.current.get(route).map(|(_, generation)| *generation)
@@ -87,6 +101,10 @@ mod tests {
         let mut generations = Generations::default();
         assert_eq!(generations.enter("a", &old), 1);
         assert_eq!(generations.enter("a", &old), 1);
+        assert_eq!(
+            (generations.next(&"a", &old), generations.next(&"a", &new)),
+            (1, 2)
+        );
         assert_eq!(generations.enter("a", &new), 2);
         assert_eq!(generations.enter("b", &new), 1);
         assert_eq!(generations.enter("a", &old), 3);

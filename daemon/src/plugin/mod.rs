@@ -34,4 +34,4 @@ pub use locate::{libraries_in, locate};
 pub use open::{open_copy, open_descriptor};
 pub use probe::{PROBE_TIMEOUT, Probe, Prober, child_environment};
 pub use probe_child::probe_child_main;
-pub use store::{Library, Store};
+pub use store::{Library, Store, Swept, content_hash};

@@ -1,5 +1,8 @@
 //! Takes a library in: opened once, checked, hashed while it is copied, and kept as a private copy that is named by its
 //! content. What was checked is thus what is opened later, and a file replaced under a running plugin changes nothing.
+//!
+//! As long as a [`Library`] lives it holds a shared lock on its copy. A sweep removes what it can lock alone, so it never
+//! takes what somebody uses, be it another daemon with the same directory.
 
 use std::{
     fs::{DirBuilder, File},
@@ -13,11 +16,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use object::read::ReadCache;
 use rustix::{
-    fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, openat},
+    fs::{
+        AtFlags, CWD, FlockOperation, MemfdFlags, Mode, OFlags, RenameFlags, SealFlags, StatVfsMountFlags,
+        flock, fstat, openat, renameat_with, statat,
+    },
     io::Errno,
 };
 use sha2::{Digest, Sha256};
@@ -49,8 +56,28 @@ pub struct Library {
     /// Symbols of the consumers that it exports, sorted.
     pub exports: Vec<String>,
     image: Arc<Image>,
-    /// Keeps a copy alive that has no name.
-    held: Option<Arc<OwnedFd>>,
+    held: Held,
+}
+
+/// What keeps a copy alive.
+#[derive(Clone, Debug)]
+enum Held {
+    /// The only descriptor of one that has no name.
+    Memory { _descriptor: Arc<OwnedFd> },
+    /// A lock on one in the directory.
+    File { _lock: Arc<OwnedFd> },
+}
+
+/// How the name of half a copy begins.
+const INCOMING: &str = ".incoming-";
+
+/// What a sweep removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Copies.
+    pub copies: usize,
+    /// Bytes that they took.
+    pub bytes: u64,
 }
 
 /// A file that is removed unless it is kept.
@@ -61,6 +88,12 @@ struct Incoming {
 
 /// Everybody may read a copy, nobody may write it.
 const COPY_MODE: Mode = Mode::from_raw_mode(0o444);
+
+/// Half a copy of this age belongs to nobody who still writes it.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// A copy that was taken in can be swept before it is held; not so often in a row.
+const ATTEMPTS: usize = 8;
 
 // === impl Store ===
 
@@ -100,10 +133,46 @@ impl Store {
                 rustix::fs::fcntl_add_seals(&copy, seals)
                     .map_err(|e| PluginError::io(file, "seal its copy", e))?;
                 let path = PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-                Ok(library(file, path, hash, image, Some(Arc::new(copy.into()))))
+                let held = Held::Memory {
+                    _descriptor: Arc::new(copy.into()),
+                };
+                Ok(library(file, path, hash, image, held))
             }
         }
     }
+
+    /// Removes the copies that nobody holds, here or in another process. May take a while.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or is not only ours.
+    pub fn sweep(&self, now: SystemTime) -> Result<Swept, PluginError> {
+        match &self.place {
+            Place::Directory(dir) if dir.symlink_metadata().is_ok() => {
+                trust::expect_private(dir)?;
+                sweep(dir, now).map_err(|error| PluginError::io(dir, "sweep it", error))
+            }
+            Place::Directory(_) | Place::Memory => Ok(Swept::default()),
+        }
+    }
+}
+
+/// The content of a whole library, which is not taken in.
+///
+/// # Errors
+/// As [`Store::admit`], without those of a copy.
+pub fn content_hash(file: &Path, checks: FileChecks) -> Result<ContentHash, PluginError> {
+    let mut opened = trust::open(file, checks)?;
+    let io = |doing: &'static str| move |error: io::Error| PluginError::io(file, doing, error);
+    let before = state(&opened).map_err(io("look at it"))?;
+    // First what is cheap: a file that is being written is mostly not whole.
+    Image::read(&ReadCache::new(&opened)).map_err(|fault| PluginError::new(file, fault))?;
+    io::Seek::rewind(&mut opened).map_err(io("read it"))?;
+    let mut hasher = Sha256::new();
+    io::copy(&mut opened, &mut HashWriter(&mut hasher)).map_err(io("read it"))?;
+    if state(&opened).map_err(io("look at it"))? != before {
+        return Err(PluginError::new(file, PluginFault::Changing));
+    }
+    Ok(ContentHash::of_digest(&hasher.finalize()))
 }
 
 fn admit_to(dir: &Path, file: &Path, opened: &File) -> Result<Library, PluginError> {
@@ -123,23 +192,94 @@ fn admit_to(dir: &Path, file: &Path, opened: &File) -> Result<Library, PluginErr
         );
         return Err(at("keep a copy in", why));
     }
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let mut incoming = Incoming {
-        path: dir.join(format!(".incoming-{}-{number}", std::process::id())),
-        kept: false,
-    };
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy =
-        openat(CWD, &incoming.path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| at("write to", e.into()))?;
-    let mut copy = File::from(copy);
-    let (hash, image) = copy_and_read(file, opened, &mut copy)?;
-    let path = dir.join(format!("{hash}.so"));
-    if !is_copy_of(&path, &hash) {
-        rustix::fs::fchmod(&copy, COPY_MODE).map_err(|e| at("write to", e.into()))?;
-        std::fs::rename(&incoming.path, &path).map_err(|e| at("write to", e))?;
-        incoming.kept = true;
+    for _ in 0..ATTEMPTS {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let mut incoming = Incoming {
+            path: dir.join(format!("{INCOMING}{}-{number}", std::process::id())),
+            kept: false,
+        };
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = openat(CWD, &incoming.path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| at("write to", e.into()))?;
+        let mut copy = File::from(copy);
+        let (hash, image) = copy_and_read(file, opened, &mut copy)?;
+        let path = dir.join(format!("{hash}.so"));
+        if !is_copy_of(&path, &hash) {
+            rustix::fs::fchmod(&copy, COPY_MODE).map_err(|e| at("write to", e.into()))?;
+            incoming.keep_as(&path, &hash).map_err(|e| at("write to", e))?;
+        }
+        if let Some(lock) = hold(&path).map_err(|e| at("read from", e))? {
+            let held = Held::File {
+                _lock: Arc::new(lock),
+            };
+            return Ok(library(file, path, hash, image, held));
+        }
     }
-    Ok(library(file, path, hash, image, None))
+    Err(at(
+        "keep a copy in",
+        io::Error::other("somebody removes it again and again"),
+    ))
+}
+
+/// Holds a copy by a shared lock. `None` if it was removed before it was held.
+fn hold(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy = match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
+    match rustix::io::retry_on_intr(|| flock(&copy, FlockOperation::LockShared)) {
+        Ok(()) => {}
+        // A file system without locks: nobody can lock it alone either, so nobody sweeps.
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(is_still_at(&copy, path)?.then_some(copy))
+}
+
+/// Whether `path` names the file that was opened.
+fn is_still_at(opened: &OwnedFd, path: &Path) -> io::Result<bool> {
+    let ours = fstat(opened)?;
+    match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sweep(dir: &Path, now: SystemTime) -> io::Result<Swept> {
+    let mut swept = Swept::default();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let (name, path) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str() else { continue };
+        let is_copy = name.strip_suffix(".so").is_some_and(ContentHash::is_written);
+        let is_half = name.starts_with(INCOMING);
+        if !is_copy && !is_half {
+            continue;
+        }
+        // What goes away meanwhile, or cannot be opened, is passed over.
+        let Ok(status) = path.symlink_metadata() else {
+            continue;
+        };
+        let age = status
+            .modified()
+            .ok()
+            .and_then(|modified| now.duration_since(modified).ok());
+        if is_half && age.is_none_or(|age| age < ABANDONED) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(copy) = openat(CWD, &path, flags, Mode::empty()) else {
+            continue;
+        };
+        let is_ours_alone = flock(&copy, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if is_ours_alone && is_still_at(&copy, &path)? && std::fs::remove_file(&path).is_ok() {
+            swept.copies += 1;
+            swept.bytes += status.len();
+        }
+    }
+    Ok(swept)
 }
 
 /// Copies the library, hashes what was copied, and reads that.
@@ -149,16 +289,6 @@ fn copy_and_read(
     copy: &mut File,
 ) -> Result<(ContentHash, Image), PluginError> {
     let io = |doing: &'static str| move |error: io::Error| PluginError::io(file, doing, error);
-    let state = |file: &File| {
-        let status = file.metadata()?;
-        Ok((
-            status.len(),
-            status.mtime(),
-            status.mtime_nsec(),
-            status.ctime(),
-            status.ctime_nsec(),
-        ))
-    };
     let before = state(opened).map_err(io("look at it"))?;
     io::Seek::rewind(&mut opened).map_err(io("read it"))?;
     let mut hasher = Sha256::new();
@@ -178,6 +308,18 @@ fn copy_and_read(
     }
     let image = Image::read(&ReadCache::new(&*copy)).map_err(|fault| PluginError::new(file, fault))?;
     Ok((ContentHash::of_digest(&hasher.finalize()), image))
+}
+
+/// What changes with every write to a file.
+fn state(file: &File) -> io::Result<(u64, i64, i64, i64, i64)> {
+    let status = file.metadata()?;
+    Ok((
+        status.len(),
+        status.mtime(),
+        status.mtime_nsec(),
+        status.ctime(),
+        status.ctime_nsec(),
+    ))
 }
 
 /// Whether `path` is a copy that this daemon made earlier, unchanged.
@@ -216,13 +358,7 @@ fn memory_file() -> Result<OwnedFd, Errno> {
     }
 }
 
-fn library(
-    file: &Path,
-    copy: PathBuf,
-    hash: ContentHash,
-    image: Image,
-    held: Option<Arc<OwnedFd>>,
-) -> Library {
+fn library(file: &Path, copy: PathBuf, hash: ContentHash, image: Image, held: Held) -> Library {
     Library {
         file: file.to_owned(),
         copy,
@@ -242,10 +378,9 @@ impl Library {
     /// When the copy is gone or the process has no descriptor left.
     pub fn open_copy(&self) -> io::Result<OwnedFd> {
         // A copy in memory is opened by its number, which stays its own as long as this value lives.
-        let follow = if self.held.is_some() {
-            OFlags::empty()
-        } else {
-            OFlags::NOFOLLOW
+        let follow = match self.held {
+            Held::Memory { .. } => OFlags::empty(),
+            Held::File { .. } => OFlags::NOFOLLOW,
         };
         Ok(openat(
             CWD,
@@ -276,6 +411,23 @@ impl Library {
     }
 }
 
+// === impl Incoming ===
+
+impl Incoming {
+    /// Gives it its name, unless a copy of the same content is there by now: that one may be held by somebody, and a
+    /// copy that was replaced would be held in vain.
+    fn keep_as(&mut self, path: &Path, hash: &ContentHash) -> io::Result<()> {
+        match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) if is_copy_of(path, hash) => return Ok(()),
+            // What is there is no copy, or the file system does not know the flag.
+            Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => std::fs::rename(&self.path, path)?,
+            renamed => renamed?,
+        }
+        self.kept = true;
+        Ok(())
+    }
+}
+
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.kept {
@@ -283,3 +435,7 @@ impl Drop for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
