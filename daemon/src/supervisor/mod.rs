@@ -26,6 +26,7 @@ pub mod restart;
 pub mod route;
 mod status;
 mod vigil;
+pub mod watch;
 
 use announce::Announcer;
 use apply::{Reloads, Wanted};
