@@ -76,6 +76,9 @@ pub(super) fn convert_route(
         name,
         path: tree.get("path"),
         symbol: tree.get("symbol"),
+        sha256: tree
+            .given::<String>("sha256")
+            .map(|hash| hash.to_ascii_lowercase()),
         topic,
         consumer_type: tree.given("consumer_type"),
         config: ConsumerConfig::from_tree(&tree.block("config")),

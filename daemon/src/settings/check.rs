@@ -48,6 +48,10 @@ impl Environment for Nowhere {
         Err(std::io::ErrorKind::NotFound.into())
     }
 
+    fn list(&self, _: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+
     fn can_write_in(&self, _: &Path) -> bool {
         false
     }

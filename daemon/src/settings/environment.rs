@@ -18,6 +18,12 @@ pub trait Environment {
     /// As `std::fs` reports them; a directory is [`io::ErrorKind::IsADirectory`].
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 
+    /// The names in a directory, in any order.
+    ///
+    /// # Errors
+    /// As `std::fs` reports them.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
     /// Whether this process may write in `directory`, or make it.
     fn can_write_in(&self, directory: &Path) -> bool;
 
@@ -103,6 +109,11 @@ impl Environment for ProcessEnvironment {
         let mut bytes = Vec::new();
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(directory)?;
+        entries.map(|entry| Ok(entry?.file_name().into())).collect()
     }
 
     fn can_write_in(&self, directory: &Path) -> bool {

@@ -10,6 +10,7 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet, render
 use serde::ser::SerializeStruct;
 
 use super::positions::{KeyPath, Position, SourceMap, Span};
+use super::sources::{Source, Sources};
 use super::text::escaped;
 
 /// How bad a finding is.
@@ -27,7 +28,7 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// The settings file.
+    /// The settings file, or a file of its `routes_dir`.
     pub file: PathBuf,
     /// Where in it, if it can be said.
     pub position: Option<Position>,
@@ -40,13 +41,12 @@ pub struct Finding {
     span: Option<Span>,
 }
 
-/// Everything there is to say about one settings file, in the order of its lines.
+/// Everything there is to say about a settings file and those of its `routes_dir`, in the order of their lines.
 #[derive(Clone)]
 pub struct Findings {
-    file: PathBuf,
-    source: Arc<SourceMap>,
+    sources: Sources,
     list: Vec<Finding>,
-    seen: BTreeSet<(Severity, Option<Position>, String)>,
+    seen: BTreeSet<(PathBuf, Severity, Option<Position>, String)>,
 }
 
 /// Drawing stops here; the rest is counted. (A file of 1 MiB can hold 100,000 unknown keys.)
@@ -192,9 +192,12 @@ fn bytes(line: &str, span: Span) -> std::ops::Range<usize> {
 
 impl Findings {
     pub(super) fn new(file: &Path, source: Arc<SourceMap>) -> Self {
+        Self::of(Sources::new(file, source))
+    }
+
+    pub(super) fn of(sources: Sources) -> Self {
         Self {
-            file: file.to_owned(),
-            source,
+            sources,
             list: Vec::new(),
             seen: BTreeSet::new(),
         }
@@ -210,17 +213,34 @@ impl Findings {
     /// Adds a finding, at its place or where its key stands; one that was said before of the same place is passed
     /// over.
     pub fn add(&mut self, mut finding: Finding) {
-        finding.file.clone_from(&self.file);
-        if finding.span.is_none() {
-            finding.span = self.source.find(&finding.key);
-            finding.position = finding.span.map(|span| span.start);
+        let is_placed = finding.span.is_some();
+        if finding.file.as_os_str().is_empty() {
+            let (file, span) = self.sources.find(&finding.key);
+            if is_placed {
+                finding.file = self.sources.file().to_owned();
+            } else {
+                finding.file = file.to_owned();
+                finding.span = span;
+            }
+        } else if !is_placed {
+            finding.span = self.sources.find_in(&finding.file, &finding.key);
         }
-        if self
-            .seen
-            .insert((finding.severity, finding.position, finding.message.clone()))
-        {
+        finding.position = finding.span.map(|span| span.start);
+        let said = (
+            finding.file.clone(),
+            finding.severity,
+            finding.position,
+            finding.message.clone(),
+        );
+        if self.seen.insert(said) {
             self.list.push(finding);
         }
+    }
+
+    /// The same, which may also be about these files.
+    pub(super) fn with_fragments(mut self, fragments: impl IntoIterator<Item = Source>) -> Self {
+        self.sources = self.sources.with_fragments(fragments);
+        self
     }
 
     /// Adds what another part (`plugin/`, `kafka/`) found about the setting at `key`, at the place where that setting,
@@ -253,14 +273,16 @@ impl Findings {
     #[must_use]
     pub fn sorted(&self) -> Vec<&Finding> {
         let mut sorted: Vec<&Finding> = self.list.iter().collect();
-        sorted.sort_by_key(|finding| finding.position);
+        sorted.sort_by_key(|finding| (self.sources.rank(&finding.file), finding.position));
         sorted
     }
 
     /// All of them in the order of the file, by value.
     #[must_use]
     pub fn into_vec(mut self) -> Vec<Finding> {
-        self.list.sort_by_key(|finding| finding.position);
+        let sources = &self.sources;
+        self.list
+            .sort_by_key(|finding| (sources.rank(&finding.file), finding.position));
         self.list
     }
 
@@ -282,7 +304,7 @@ impl Findings {
         let mut drawn: Vec<String> = sorted
             .iter()
             .take(DRAWN)
-            .map(|finding| finding.draw(&renderer, &self.source))
+            .map(|finding| finding.draw(&renderer, self.sources.map(&finding.file)))
             .collect();
         if sorted.len() > DRAWN {
             drawn.push(format!("... and {} more", sorted.len() - DRAWN));

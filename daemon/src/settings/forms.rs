@@ -143,6 +143,15 @@ pub(super) fn check_user(name: &str) -> Result<(), String> {
     }
 }
 
+pub(super) fn check_sha256(hash: &str) -> Result<(), String> {
+    let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash {
+        Ok(())
+    } else {
+        Err("a SHA-256 has 64 hexadecimal digits, as `sha256sum FILE` prints them".into())
+    }
+}
+
 pub(super) fn check_symbol(symbol: &str) -> Result<(), String> {
     let mut chars = symbol.chars();
     let start = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');

@@ -22,10 +22,19 @@ pub fn json_schema() -> Value {
             "description": "${VAR}, ${VAR:-default}, ${file:PATH} or ${credential:NAME}",
         },
     });
+    // routes may also come from files of their own, or from what lies in the plugin directories
+    let certainly_required: Vec<_> = required(&ROOT)
+        .into_iter()
+        .filter(|key| *key != "consumer_routes")
+        .collect();
     let parts = [
         ("$schema", json!("https://json-schema.org/draft/2020-12/schema")),
         ("title", json!("Settings of devourd")),
-        ("required", json!(required(&ROOT))),
+        ("required", json!(certainly_required)),
+        (
+            "anyOf",
+            json!(["consumer_routes", "routes_dir", "autoload"].map(|key| json!({ "required": [key] }))),
+        ),
         ("$defs", definitions),
     ];
     if let Some(map) = schema.as_object_mut() {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::consumer_config::CONFIG;
 use super::forms::{
-    check_dead_letter_topic, check_host, check_library, check_rate, check_source_address, check_symbol,
-    check_topic, check_user,
+    check_dead_letter_topic, check_host, check_library, check_rate, check_sha256, check_source_address,
+    check_symbol, check_topic, check_user,
 };
 use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, refused};
 use super::units::LONGEST;
@@ -200,7 +200,7 @@ const ROOT_KEYS: &[Key] = &[
     key(
         "consumer_routes",
         Kind::Routes,
-        "The consumers: a name for each, and what it runs. Short form: `library::Symbol`. Long form: a mapping.",
+        "The consumers: a name for each, and what it runs. Short form: `library::Symbol`. Long form: a mapping. Needed unless there is `routes_dir` or `autoload`.",
     )
     .required()
     .example("{}"),
@@ -219,6 +219,25 @@ const ROOT_KEYS: &[Key] = &[
     .example("\n  socket_timeout_ms: 60000"),
     key("plugin_dirs", Kind::Paths, "Where plugins that are named without a slash are searched, in this order.")
         .default("[/usr/lib/devour/plugins]"),
+    key(
+        "autoload",
+        Kind::Bool,
+        "Whether a consumer in `plugin_dirs` that no route names is routed too, if it declares all that a route needs: under its own name in snake case, with `defaults`.",
+    )
+    .default("false"),
+    key(
+        "routes_dir",
+        Kind::Path,
+        "A directory with further routes: every `*.yaml` in it holds a `consumer_routes` and nothing else.",
+    )
+    .otherwise("none")
+    .example("/etc/devour/routes.d"),
+    key(
+        "max_generations",
+        Kind::integer(1, 1_000_000, "versions"),
+        "How many versions of its plugin a route in thread isolation may run before the daemon has to be restarted: their code stays in its memory.",
+    )
+    .default("200"),
     key("state_dir", Kind::Path, "Where private copies of plugins, locks and probes' results are kept.")
         .otherwise("`$STATE_DIRECTORY`, else `/var/lib/devour`, else `$XDG_STATE_HOME/devour`")
         .example("/var/lib/devour"),
@@ -243,8 +262,6 @@ const ROOT_KEYS: &[Key] = &[
     LOG_NAME,
     ZOOKEEPER,
     ZOOKEEPER_TIMEOUT,
-    planned("autoload"),
-    planned("routes_dir"),
     key(
         "memory",
         Kind::Size { min: 1 << 20, max: 1 << 44 },
@@ -479,6 +496,13 @@ const ROUTE_KEYS: &[Key] = &[
     .required()
     .example("OrderConsumer"),
     key(
+        "sha256",
+        Kind::Text { what: "the SHA-256 of a file", check: check_sha256 },
+        "The only content that the library may have: another is not run.",
+    )
+    .otherwise("any content")
+    .example("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    key(
         "topic",
         Kind::OneOrMany { what: "the name of a topic or a `^pattern`", check: check_topic },
         "What it reads: a name, a list or a `^pattern`.",
@@ -570,7 +594,6 @@ const ROUTE_KEYS: &[Key] = &[
     .example("orders"),
     Key { otherwise: Some("no sandbox"), ..key("sandbox", Kind::block(&SANDBOX), "What its plugin's process may still do; without the block, all that its user may. `none` takes back what `defaults` say.") }.or_none(),
     planned("schema"),
-    planned("sha256"),
     planned("delivery"),
     refused("in_flight", "it is a key of `concurrency`: `concurrency: { in_flight: 100 }`"),
     refused("order", "it is a key of `concurrency`: `concurrency: { order: key }`"),

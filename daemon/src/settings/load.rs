@@ -1,8 +1,9 @@
 //! From a file to [`Settings`]: read, check against the schema, lay routes over their defaults, check what only
 //! several keys together can tell, convert.
 
+use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use super::document::{self, Entry, Node, Value};
 use super::environment::{Environment, state_dir};
 use super::findings::{Finding, Findings, Severity};
 use super::forms::check_symbol;
-use super::guard::{self, LARGEST};
+use super::fragments::{self, Fragment, Parsed};
+use super::guard::LARGEST;
 use super::keys::{CLIENT, ROOT, ROUTE};
 use super::positions::{KeyPath, Position, SourceMap, Span};
 use super::route::{Route, RouteName, Topics};
-use super::text::quoted;
+use super::sources::{Source, Sources};
+use super::text::{escaped, quoted};
 use super::types::{Cluster, Log, Settings};
 use super::units::{format_duration, format_size};
 use super::words::Then;
@@ -62,30 +65,28 @@ pub fn parse(path: &Path, bytes: &[u8], env: &dyn Environment) -> Result<Setting
             "the file is longer than 1 MiB: is this a settings file?",
         ));
     }
-    let text = guard::text(bytes).map_err(|(at, message)| {
+    let Parsed {
+        root,
+        source,
+        findings: found,
+    } = fragments::parsed(bytes).map_err(|(at, message)| {
         let mut findings = Findings::new(path, Arc::default());
         findings.add(Finding::new(Severity::Error, &KeyPath::root(), Some(at), message));
         findings
     })?;
-    let mut source = SourceMap::new(text);
-    let mut found = Vec::new();
-    let root = match document::read(text, &mut found) {
-        Ok(root) => root,
-        Err(finding) => {
-            source.blot_by_looks();
-            let mut findings = Findings::new(path, Arc::new(source));
-            findings.add(*finding);
-            return Err(findings);
-        }
-    };
-    document::survey(&root, &KeyPath::root(), &mut source);
     let source = Arc::new(source);
+    let Some(root) = root else {
+        let mut findings = Findings::new(path, source);
+        found.into_iter().for_each(|finding| findings.add(finding));
+        return Err(findings);
+    };
     let mut loader = Loader {
         checker: Checker::new(env),
+        fragments: Vec::new(),
     };
     loader.checker.findings = found;
     let settings = loader.settings(path, &root, env, &source);
-    let mut findings = Findings::new(path, Arc::clone(&source));
+    let mut findings = Findings::new(path, source).with_fragments(loader.fragments);
     loader
         .checker
         .findings
@@ -97,6 +98,15 @@ pub fn parse(path: &Path, bytes: &[u8], env: &dyn Environment) -> Result<Setting
             Ok(settings)
         }
         _ => Err(findings),
+    }
+}
+
+/// `FILE:LINE:COLUMN` of a route's name.
+fn place(file: &Path, entry: &Entry) -> String {
+    let file = escaped(&file.to_string_lossy());
+    match entry.key_span {
+        Some(span) => format!("{file}:{}", span.start),
+        None => file,
     }
 }
 
@@ -127,7 +137,12 @@ pub(super) fn plugin_config(
 
 struct Loader<'a> {
     checker: Checker<'a>,
+    /// The files of `routes_dir`.
+    fragments: Vec<Source>,
 }
+
+/// Where a route was first named, in words.
+type Named = HashMap<String, String>;
 
 // === impl Loader ===
 
@@ -161,17 +176,29 @@ impl Loader<'_> {
             }
         };
         let tree = self.checker.block(&ROOT, root, at);
-        let tree = self.with_client(&tree, entries);
+        let mut tree = self.with_client(&tree, entries);
+        let routes_dir: Option<PathBuf> = tree.given("routes_dir");
+        if (routes_dir.is_some() || tree.get("autoload")) && !tree.has("consumer_routes") {
+            tree.set("consumer_routes", Valid::None);
+        }
         self.checker.require(&ROOT, &tree, at);
         self.tls(&tree, at.path);
         let defaults = tree.block("defaults");
         self.tls(&defaults, &at.path.key("defaults"));
         let cluster = cluster_of(&tree);
-        let routes = self.routes(entries, &defaults, cluster.as_ref());
+        let (mut routes, mut named) = self.routes(path, entries, &defaults, cluster.as_ref());
+        if let Some(dir) = &routes_dir {
+            routes.extend(self.fragments(dir, env, &defaults, cluster.as_ref(), &mut named));
+        }
+        let autoload = tree
+            .get::<bool>("autoload")
+            .then(|| self.autoload(&defaults, cluster.as_ref()));
         Some(Settings {
             file: path.to_owned(),
             cluster: cluster?,
             plugin_dirs: tree.get("plugin_dirs"),
+            autoload: autoload.flatten(),
+            max_generations: tree.get("max_generations"),
             state_dir: tree.given("state_dir").unwrap_or_else(|| state_dir(env)),
             control_socket: tree.given("control_socket"),
             log: Log {
@@ -186,7 +213,7 @@ impl Loader<'_> {
             routes,
             warnings: Vec::new(),
             substituted_variables: std::mem::take(&mut self.checker.expander.variables),
-            source: Arc::clone(source),
+            sources: Sources::new(path, Arc::clone(source)).with_fragments(self.fragments.iter().cloned()),
         })
     }
 
@@ -230,18 +257,101 @@ impl Loader<'_> {
         merged
     }
 
-    fn routes(&mut self, entries: &[Entry], defaults: &Tree, cluster: Option<&Cluster>) -> Vec<Route> {
+    /// The routes of the settings file, and all that are named in it, be they right or wrong.
+    fn routes(
+        &mut self,
+        path: &Path,
+        entries: &[Entry],
+        defaults: &Tree,
+        cluster: Option<&Cluster>,
+    ) -> (Vec<Route>, Named) {
         let routes = entries
             .iter()
             .find(|entry| entry.key == "consumer_routes")
             .map(|entry| &entry.node.value);
         let Some(Value::Map(routes)) = routes else {
-            return Vec::new();
+            return Default::default();
         };
-        routes
+        let named = routes.iter().map(|entry| (entry.key.clone(), place(path, entry)));
+        let named = named.collect();
+        let routes = routes
             .iter()
             .filter_map(|entry| self.route(entry, defaults, cluster))
-            .collect()
+            .collect();
+        (routes, named)
+    }
+
+    /// The routes of all files in `dir`.
+    fn fragments(
+        &mut self,
+        dir: &Path,
+        env: &dyn Environment,
+        defaults: &Tree,
+        cluster: Option<&Cluster>,
+        named: &mut Named,
+    ) -> Vec<Route> {
+        let key = KeyPath::root().key("routes_dir");
+        let (fragments, passed_over) = match fragments::read(dir, env) {
+            Ok(read) => read,
+            Err(why) => {
+                self.checker.error(&key, None, why);
+                return Vec::new();
+            }
+        };
+        for file in passed_over {
+            let message = format!(
+                "{} is not read: its name does not end with `.yaml`",
+                file.display()
+            );
+            self.checker.warning(&key, None, message);
+        }
+        let mut routes = Vec::new();
+        for Fragment {
+            source,
+            routes: entries,
+            findings,
+        } in fragments
+        {
+            self.checker.findings.extend(findings);
+            let before = self.checker.findings.len();
+            for entry in &entries {
+                if let Some(first) = named.get(&entry.key) {
+                    let message = format!("this route is named twice: first in {first}");
+                    self.checker
+                        .error(&KeyPath::route(&entry.key), entry.key_span, message);
+                    continue;
+                }
+                named.insert(entry.key.clone(), place(&source.file, entry));
+                routes.extend(self.route(entry, defaults, cluster));
+            }
+            // What has no place of its own is found by its key, which may stand in `defaults`.
+            for finding in &mut self.checker.findings[before..] {
+                if finding.position.is_some() {
+                    finding.file.clone_from(&source.file);
+                }
+            }
+            self.fragments.push(source);
+        }
+        routes
+    }
+
+    /// What an autoloaded route is like: `defaults` and nothing else.
+    fn autoload(&mut self, defaults: &Tree, cluster: Option<&Cluster>) -> Option<Box<Route>> {
+        let mut tree = Tree::new(&ROUTE);
+        for key in ["path", "symbol"] {
+            tree.set(key, Valid::Text("autoload".to_owned()));
+        }
+        let (path, before) = (KeyPath::root().key("defaults"), self.errors());
+        let position = Position { line: 1, column: 1 };
+        let (name, at) = (
+            RouteName::new("autoload").ok()?,
+            At {
+                path: &path,
+                key: None,
+            },
+        );
+        let route = self.assembled(&tree.over(defaults), name, at, cluster?, position)?;
+        (self.errors() == before).then(|| Box::new(route))
     }
 
     fn route(&mut self, entry: &Entry, defaults: &Tree, cluster: Option<&Cluster>) -> Option<Route> {
@@ -275,7 +385,22 @@ impl Loader<'_> {
         if self.errors() > before {
             return None;
         }
-        let cluster = cluster_over(cluster?, &tree);
+        let position = entry
+            .key_span
+            .map_or(Position { line: 1, column: 1 }, |span| span.start);
+        self.assembled(&tree, name?, at, cluster?, position)
+    }
+
+    /// A route of keys that are each right.
+    fn assembled(
+        &mut self,
+        tree: &Tree,
+        name: RouteName,
+        at: At<'_>,
+        cluster: &Cluster,
+        position: Position,
+    ) -> Option<Route> {
+        let cluster = cluster_over(cluster, tree);
         let topic = match tree
             .given::<Vec<String>>("topic")
             .map(|entries| Topics::parse(&entries))
@@ -283,14 +408,11 @@ impl Loader<'_> {
         {
             Ok(topic) => topic,
             Err(why) => {
-                self.checker.error(&path.key("topic"), entry.key_span, why);
+                self.checker.error(&at.path.key("topic"), at.key, why);
                 return None;
             }
         };
-        let position = entry
-            .key_span
-            .map_or(Position { line: 1, column: 1 }, |span| span.start);
-        let route = convert_route(&tree, name?, topic, cluster, position);
+        let route = convert_route(tree, name, topic, cluster, position);
         self.together(&route, at);
         Some(route)
     }

@@ -101,7 +101,7 @@ impl KeyPath {
         Some(Self(rest.to_vec()))
     }
 
-    /// The path with what follows `librdkafka` as one key: properties have dots in their names.
+    /// The path with what follows `librdkafka` as one key (it may have been taken apart at every dot).
     fn property_joined(&self) -> Option<Self> {
         let at = self
             .0
@@ -198,17 +198,21 @@ impl SourceMap {
         self.lines.get(line.checked_sub(1)?).map(String::as_str)
     }
 
+    /// Where `path` itself stands.
+    pub(super) fn exact(&self, path: &KeyPath) -> Option<Span> {
+        let joined = || path.property_joined().and_then(|joined| self.places.get(&joined));
+        self.places.get(path).or_else(joined).copied()
+    }
+
+    /// Where the same setting stands instead.
+    pub(super) fn find_elsewhere(&self, path: &KeyPath) -> Option<Span> {
+        path.elsewhere().and_then(|other| self.exact(&other))
+    }
+
     /// Where `path` stands, else where the same setting stands instead, else its nearest ancestor.
     pub(super) fn find(&self, path: &KeyPath) -> Option<Span> {
-        if let Some(span) = self.places.get(path) {
-            return Some(*span);
-        }
-        // `librdkafka.client.id` taken apart at every dot
-        if let Some(span) = path.property_joined().and_then(|joined| self.places.get(&joined)) {
-            return Some(*span);
-        }
-        if let Some(span) = path.elsewhere().and_then(|other| self.places.get(&other)) {
-            return Some(*span);
+        if let Some(span) = self.exact(path).or_else(|| self.find_elsewhere(path)) {
+            return Some(span);
         }
         let mut ancestor = path.parent();
         while let Some(path) = ancestor {

@@ -20,6 +20,8 @@ pub struct Route {
     pub path: String,
     /// The consumer's symbol in the library.
     pub symbol: String,
+    /// SHA-256 of the only content that the library may have, in lower case.
+    pub sha256: Option<String>,
     /// Topics, where they are not the plugin's.
     pub topic: Option<Topics>,
     /// How it consumes, where that is not as the plugin says.
@@ -70,7 +72,7 @@ pub struct Route {
     pub settings: serde_json::Value,
     /// Its cluster.
     pub cluster: Cluster,
-    /// Where the route's name stands in the file. No part of equality: a route that moved is the same route.
+    /// Where the route's name stands in its file. No part of equality: a route that moved is the same route.
     pub position: Position,
 }
 
@@ -192,7 +194,8 @@ pub enum RouteNameError {
 
 // === impl Route ===
 
-/// Two routes are equal if they would run alike; where they stand in the file does not matter.
+/// Two routes are equal if they would run alike: where they stand does not matter, nor what pins the library (a library
+/// is compared by its content).
 impl PartialEq for Route {
     fn eq(&self, other: &Self) -> bool {
         // taken apart, so that a new field cannot be forgotten here
@@ -200,6 +203,7 @@ impl PartialEq for Route {
             name,
             path,
             symbol,
+            sha256: _,
             topic,
             consumer_type,
             config,
@@ -270,6 +274,7 @@ impl fmt::Debug for Route {
             .field("name", &self.name)
             .field("path", &self.path)
             .field("symbol", &self.symbol)
+            .field("sha256", &self.sha256)
             .field("topic", &self.topic)
             .field("consumer_type", &self.consumer_type)
             .field("config", &self.config)

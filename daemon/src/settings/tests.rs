@@ -11,6 +11,7 @@ use super::*;
 
 mod generated;
 mod good;
+mod routes_dir;
 mod wrong;
 
 /// An environment that a test writes down.
@@ -50,6 +51,19 @@ impl Environment for World {
             .copied()
             .take(usize::try_from(limit + 1).unwrap())
             .collect())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let there = self.files.keys().filter(|file| file.parent() == Some(directory));
+        let names: Vec<PathBuf> = there
+            .filter_map(|file| file.file_name())
+            .map(PathBuf::from)
+            .collect();
+        if names.is_empty() {
+            Err(io::ErrorKind::NotFound.into())
+        } else {
+            Ok(names)
+        }
     }
 
     fn can_write_in(&self, directory: &Path) -> bool {

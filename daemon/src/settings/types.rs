@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::findings::{Finding, Findings};
-use super::positions::SourceMap;
-use super::route::Route;
+use super::route::{Route, RouteName};
+use super::sources::Sources;
 use super::text::is_secret_key;
 use super::words::{FileChecks, LogFormat, LogLevel};
 
@@ -22,6 +21,11 @@ pub struct Settings {
     pub cluster: Cluster,
     /// Where plugins that are named without a slash are searched, in this order.
     pub plugin_dirs: Vec<PathBuf>,
+    /// What a route of a library in `plugin_dirs` is like that no route names, where these are routed: its name, library
+    /// and symbol are placeholders ([`Settings::autoloaded`]).
+    pub autoload: Option<Box<Route>>,
+    /// How many versions of its plugin a route in thread isolation may run before the daemon has to be restarted.
+    pub max_generations: u64,
     /// Where copies of plugins, locks and probes' results are kept.
     pub state_dir: PathBuf,
     /// The control socket, if the settings name one.
@@ -38,14 +42,14 @@ pub struct Settings {
     pub plugin_file_checks: FileChecks,
     /// What the seed's `use_greenlets` says, if anything: the plugin decides, a mismatch is to be said once.
     pub use_greenlets: Option<bool>,
-    /// The routes in the order of the file.
+    /// The routes in the order of the file, then those of `routes_dir`.
     pub routes: Vec<Route>,
     /// What the reader should know of settings that can be used.
     pub warnings: Vec<Finding>,
     /// Variables that are substituted anywhere but in a plugin's own `settings:`; a plugin's process must not have
     /// them in its environment.
     pub substituted_variables: BTreeSet<String>,
-    pub(super) source: Arc<SourceMap>,
+    pub(super) sources: Sources,
 }
 
 /// How to reach a cluster. A route's own keys are already merged over the file's.
@@ -104,10 +108,22 @@ impl Settings {
         self.routes.iter().find(|route| route.name.as_str() == name)
     }
 
+    /// The route of a consumer that no route of the settings names; none where such are not routed.
+    #[must_use]
+    pub fn autoloaded(&self, name: RouteName, library: &str, symbol: &str) -> Option<Route> {
+        let like = self.autoload.as_deref()?;
+        Some(Route {
+            name,
+            path: library.to_owned(),
+            symbol: symbol.to_owned(),
+            ..like.clone()
+        })
+    }
+
     /// The warnings of this file, to which other parts add what they find ([`Findings::add_at`]).
     #[must_use]
     pub fn findings(&self) -> Findings {
-        let mut findings = Findings::new(&self.file, Arc::clone(&self.source));
+        let mut findings = Findings::of(self.sources.clone());
         self.warnings
             .iter()
             .cloned()

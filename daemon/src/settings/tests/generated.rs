@@ -1,7 +1,9 @@
 use super::*;
 
 fn world() -> World {
-    World::default().variable("KEY_PASSWORD", "x")
+    World::default()
+        .variable("KEY_PASSWORD", "x")
+        .file("/etc/devour/routes.d/team.yaml", "# no routes yet\n")
 }
 
 /// Compares a generated file with the tree, or writes it there if `DEVOUR_UPDATE` is set.
