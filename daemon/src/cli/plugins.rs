@@ -2,7 +2,7 @@
 //! only in throw-away children.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,9 +11,11 @@ use clap::Subcommand;
 
 use super::{DONE, FAILED, INTERNAL, run};
 use crate::{
+    lane::Printed,
     os::Spawner,
-    plugin::{self, Inspector, Prober},
-    settings::FileChecks,
+    plugin::{self, Inspector, Listing, Prober, Store},
+    settings::{FileChecks, Settings},
+    telemetry,
 };
 
 /// How long a library may take to say what it is.
@@ -78,16 +80,36 @@ fn object(text: &str) -> Result<serde_json::Value, String> {
 }
 
 fn list(flag: Option<&Path>, dirs: &[PathBuf], json: bool) -> u8 {
-    let (dirs, checks) = if dirs.is_empty() {
-        match run::load(flag) {
-            Ok(settings) => (settings.plugin_dirs, settings.plugin_file_checks),
+    let (dirs, checks, routes) = if dirs.is_empty() {
+        let mut settings = match run::load(flag) {
+            Ok(settings) => settings,
             Err(status) => return status,
+        };
+        if let Err(error) = autoload(&mut settings) {
+            eprintln!("devourd plugins list: no child process can be started: {error}");
+            return INTERNAL;
         }
+        (settings.plugin_dirs, settings.plugin_file_checks, settings.routes)
     } else {
-        (dirs.to_vec(), FileChecks::Enforce)
+        (dirs.to_vec(), FileChecks::Enforce, Vec::new())
     };
     let listed = plugin::list(&dirs, checks);
+    let autoloaded = |listing: &Listing| {
+        let from = routes.iter().filter(|route| {
+            route.autoloaded && plugin::locate(&route.path, &dirs).as_ref() == Ok(&listing.file)
+        });
+        from.map(|route| (route.symbol.clone(), route.name.to_string()))
+            .collect::<BTreeMap<_, _>>()
+    };
     if json {
+        let listed: Vec<serde_json::Value> = listed
+            .iter()
+            .map(|listing| {
+                let mut library = serde_json::json!(listing);
+                library["autoloaded"] = serde_json::json!(autoloaded(listing));
+                library
+            })
+            .collect();
         println!("{}", serde_json::json!(listed));
     } else if listed.is_empty() {
         let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
@@ -95,9 +117,34 @@ fn list(flag: Option<&Path>, dirs: &[PathBuf], json: bool) -> u8 {
     } else {
         for library in &listed {
             println!("{library}");
+            for (symbol, route) in autoloaded(library) {
+                println!("  autoload: {route} runs {symbol}");
+            }
         }
     }
     DONE
+}
+
+/// Adds the autoloaded routes. Only then is anything run, in throw-away children.
+fn autoload(settings: &mut Settings) -> std::io::Result<()> {
+    if settings.autoload.is_none() {
+        return Ok(());
+    }
+    let spawner = Spawner::start()?;
+    spawner.adopt_orphans()?;
+    let planner = run::planner(
+        settings,
+        Store::in_memory(),
+        spawner,
+        telemetry::voice(),
+        Printed::Log,
+    );
+    for (name, findings) in planner.autoload(settings) {
+        for finding in findings {
+            eprintln!("`{name}`: {}", finding.message);
+        }
+    }
+    Ok(())
 }
 
 fn inspect(file: &str, construct: bool, settings: &serde_json::Value, checks: FileChecks, json: bool) -> u8 {

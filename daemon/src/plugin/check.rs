@@ -15,6 +15,8 @@ pub struct RouteAsk<'a> {
     pub path: &'a str,
     /// The consumer.
     pub symbol: &'a str,
+    /// The only content that the library may have, as SHA-256 in lower case.
+    pub sha256: Option<&'a str>,
     /// The plugin's own settings, an object.
     pub settings: &'a Value,
     /// Which of several digests.
@@ -60,6 +62,7 @@ pub fn check_route(
         let key = match *error.fault {
             PluginFault::NoSuchSymbol { .. } => "symbol",
             PluginFault::SettingsRefused { .. } => "settings",
+            PluginFault::OtherContent { .. } => "sha256",
             _ => "path",
         };
         vec![RouteFinding {
@@ -70,6 +73,7 @@ pub fn check_route(
     };
     let library = locate(ask.path, plugin_dirs)
         .and_then(|file| store.admit(&file, checks))
+        .and_then(|library| expect_content(&library, ask.sha256).map(|()| library))
         .and_then(|library| library.expect(ask.symbol).map(|()| library))
         .map_err(of_plugin)?;
     let probe = prober
@@ -87,6 +91,20 @@ pub fn check_route(
         Ok(Checked { library, probe })
     } else {
         Err(findings)
+    }
+}
+
+/// Whether the content is the pinned one. Before anything of it is run.
+fn expect_content(library: &Library, pin: Option<&str>) -> Result<(), PluginError> {
+    match pin {
+        Some(pin) if pin != library.hash.as_str() => {
+            let (expected, found) = (pin.to_owned(), library.hash.to_string());
+            Err(PluginError::new(
+                &library.file,
+                PluginFault::OtherContent { expected, found },
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -183,6 +201,7 @@ impl<'a> From<&'a settings::Route> for RouteAsk<'a> {
         Self {
             path: &route.path,
             symbol: &route.symbol,
+            sha256: route.sha256.as_deref(),
             settings: &route.settings,
             digest_name: route.digest_name.as_deref(),
             dump: route.dump.map(|dump| match dump {
@@ -197,6 +216,12 @@ impl<'a> From<&'a settings::Route> for RouteAsk<'a> {
 // === impl RouteFinding ===
 
 impl RouteFinding {
+    /// Whether it is only about the file as it is now ([`PluginFault::is_of_file`]).
+    #[must_use]
+    pub fn is_of_file(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.fault.is_of_file())
+    }
+
     fn of(key: &[&str], text: String) -> Self {
         Self {
             key: key.iter().map(ToString::to_string).collect(),

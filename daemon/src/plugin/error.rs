@@ -132,6 +132,13 @@ pub enum PluginFault {
         /// The command that mends it.
         mend: String,
     },
+    /// It is not the content that the route is pinned to.
+    OtherContent {
+        /// The SHA-256 that the route names.
+        expected: String,
+        /// That of the file.
+        found: String,
+    },
     /// The file changed while it was read.
     Changing,
     /// The kernel refused something.
@@ -175,6 +182,26 @@ pub enum Death {
     ClosedDescriptors,
     /// It answered what is no answer.
     Rubbish(String),
+}
+
+// === impl PluginFault ===
+
+impl PluginFault {
+    /// Whether it says that the file cannot be taken as it is now, whatever is in it: it is not there, half of it is, or
+    /// it is not the one that it has to be.
+    #[must_use]
+    pub fn is_of_file(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchFile { .. }
+                | Self::NotALibrary { .. }
+                | Self::Truncated { .. }
+                | Self::WrongMachine { .. }
+                | Self::Untrusted { .. }
+                | Self::OtherContent { .. }
+                | Self::Changing
+        )
+    }
 }
 
 // === impl PluginError ===

@@ -61,6 +61,7 @@ impl PluginFault {
                 };
                 write!(f, "{file}: somebody else could change it: {at}{what}")
             }
+            Self::OtherContent { .. } => write!(f, "{file}: not the content that the route is pinned to"),
             Self::Changing => write!(f, "{file}: the file changed while it was read"),
             Self::Io { doing, reason } => write!(f, "{file}: cannot {doing}: {reason}"),
         }
@@ -109,6 +110,10 @@ impl PluginFault {
             Self::Untrusted { mend, .. } => line(format_args!(
                 "mend it with `{mend}`, or set `plugin_file_checks: off`"
             )),
+            Self::OtherContent { expected, found } => {
+                line(format_args!("the route's sha256 is {expected}"))?;
+                line(format_args!("the file's is         {found}"))
+            }
             Self::Changing => line(format_args!(
                 "try again when it is written; install a library by renaming it"
             )),

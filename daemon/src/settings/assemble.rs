@@ -129,6 +129,7 @@ pub(super) fn convert_route(
         poison_after: tree.get("poison_after"),
         settings: tree.get("settings"),
         cluster,
+        autoloaded: false,
         position,
     }
 }

@@ -72,6 +72,8 @@ pub struct Route {
     pub settings: serde_json::Value,
     /// Its cluster.
     pub cluster: Cluster,
+    /// Nobody wrote it down: its library lies in a plugin directory.
+    pub autoloaded: bool,
     /// Where the route's name stands in its file. No part of equality: a route that moved is the same route.
     pub position: Position,
 }
@@ -229,6 +231,7 @@ impl PartialEq for Route {
             poison_after,
             settings,
             cluster,
+            autoloaded: _,
             position: _,
         } = self;
         *name == other.name
@@ -300,6 +303,7 @@ impl fmt::Debug for Route {
             .field("poison_after", &self.poison_after)
             .field("settings (keys)", &keys)
             .field("cluster", &self.cluster)
+            .field("autoloaded", &self.autoloaded)
             .field("position", &self.position)
             .finish()
     }

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Supervisor,
-    plan::Plan,
-    prove::{self, Proven, Reader, Refused, Subject},
+    plan::{Plan, PlanFinding},
+    prove::{self, From, Proven, Reader, Refused, Subject},
     receipt::{Became, Outcome, Reason, Receipt, RouteReceipt},
     reload::{Change, diff},
     route::{AfterEnd, State, Supervised, Unplanned},
@@ -121,7 +121,6 @@ impl Reloads {
 impl Supervisor {
     /// A plugin's file changed: the settings last applied are proven against the files of now. The settings file is not
     /// read, so that one that somebody edits meanwhile is not applied.
-    #[allow(dead_code, reason = "the watch over plugin directories calls it")]
     pub(super) fn reload_plugins(&mut self) {
         self.reload(Wanted::new(Reason::Plugins));
     }
@@ -142,9 +141,9 @@ impl Supervisor {
 
     fn begin(&mut self, wanted: Wanted) {
         let is_start = wanted.reason == Reason::Start;
-        let subject = match (&self.reloads.reader, wanted.reason) {
-            (Some(reader), Reason::Signal | Reason::Command) => Subject::File(reader.clone()),
-            (_, Reason::Start | Reason::Plugins) => Subject::Settings(Box::new(self.settings.clone())),
+        let settings = match (&self.reloads.reader, wanted.reason) {
+            (Some(reader), Reason::Signal | Reason::Command) => From::File(reader.clone()),
+            (_, Reason::Start | Reason::Plugins) => From::Settings(Box::new(self.settings.clone())),
             (None, _) => {
                 let why = "this command runs with the settings that it began with".to_owned();
                 let refused = refusal(&wanted, utc(now_ms()), why);
@@ -154,7 +153,12 @@ impl Supervisor {
         if self.ready {
             self.systemd.reloading();
         }
-        prove::prove(&self.planner, subject, is_start, self.reloads.tell.clone());
+        let subject = Subject {
+            settings,
+            reason: wanted.reason,
+            runs: self.runs(),
+        };
+        prove::prove(&self.planner, subject, self.reloads.tell.clone());
         self.reloads.now = Some(Reload {
             wanted,
             began: Instant::now(),
@@ -180,7 +184,9 @@ impl Supervisor {
                 settings,
                 plans,
                 refused,
+                staying,
             } => {
+                let staying = tell_staying(staying);
                 let refused = self.tell_refused(reason, refused);
                 let stays = |name: &RouteName| match reason {
                     Reason::Start => true,
@@ -189,7 +195,7 @@ impl Supervisor {
                     Reason::Signal | Reason::Command => false,
                 };
                 if refused.iter().all(|(name, _)| stays(name)) {
-                    self.act(*settings, plans, refused);
+                    self.act(*settings, plans, refused, staying);
                 } else {
                     let error = format!("{} of its routes cannot run", refused.len());
                     tracing::error!(error, "reload refused: nothing was changed");
@@ -209,14 +215,7 @@ impl Supervisor {
             if reason != Reason::Plugins || !self.unplanned.contains_key(&name) {
                 tell_findings(&name, &findings);
             }
-            let text: Vec<String> = findings
-                .into_iter()
-                .map(|finding| match finding.key.join(".") {
-                    key if key.is_empty() => finding.message,
-                    key => format!("{key}: {}", finding.message),
-                })
-                .collect();
-            let receipt = RouteReceipt::failed(&name, text.join("\n"));
+            let receipt = RouteReceipt::failed(&name, text_of(findings));
             receipts.push((name, receipt));
         }
         receipts
@@ -233,17 +232,9 @@ impl Supervisor {
         self.end_reload(Outcome::Refused, error, routes);
     }
 
-    /// Does what the difference asks for; [`Supervisor::mind_reload`] follows it.
-    fn act(
-        &mut self,
-        settings: Settings,
-        mut plans: BTreeMap<RouteName, Plan>,
-        refused: Vec<(RouteName, RouteReceipt)>,
-    ) {
-        let now = Instant::now();
-        // A route that is going already counts as what it will be.
-        let runs: BTreeMap<RouteName, Plan> = self
-            .routes
+    /// What runs. A route that is going already counts as what it will be.
+    fn runs(&self) -> BTreeMap<RouteName, Plan> {
+        self.routes
             .iter()
             .filter(|(_, route)| route.state != State::Failed)
             .filter_map(|(name, route)| match &route.then {
@@ -251,8 +242,19 @@ impl Supervisor {
                 AfterEnd::Replaced(plan) => Some((name.clone(), (**plan).clone())),
                 AfterEnd::Forgotten | AfterEnd::Failed => None,
             })
-            .collect();
-        let changes = diff(&runs, &plans);
+            .collect()
+    }
+
+    /// Does what the difference asks for; [`Supervisor::mind_reload`] follows it.
+    fn act(
+        &mut self,
+        settings: Settings,
+        mut plans: BTreeMap<RouteName, Plan>,
+        refused: Vec<(RouteName, RouteReceipt)>,
+        staying: Vec<(RouteName, String)>,
+    ) {
+        let now = Instant::now();
+        let changes = diff(&self.runs(), &plans);
         let deadline = now + settings.shutdown_timeout;
         crate::telemetry::set_level(settings.log.level);
         let mut acting = Acting::default();
@@ -270,8 +272,7 @@ impl Supervisor {
                 || plans.contains_key(name)
                 || is_refused(name)
         });
-        self.unplanned
-            .retain(|name, _| is_refused(name) && settings.route(name).is_some());
+        self.unplanned.retain(|name, _| is_refused(name));
         for (name, change) in changes {
             let plan = plans.remove(&name);
             if change == Change::Removed && is_refused_now(&acting, &name) {
@@ -307,7 +308,13 @@ impl Supervisor {
         }
         self.routes
             .retain(|_, route| !(route.worker.is_none() && matches!(route.then, AfterEnd::Forgotten)));
+        for (name, why) in staying {
+            if let Some(receipt) = acting.settled.get_mut(&name) {
+                receipt.error = Some(why);
+            }
+        }
         self.settings = settings;
+        self.watch_what_is_set();
         if let Some(reload) = &mut self.reloads.now {
             reload.acting = Some(acting);
         }
@@ -520,9 +527,28 @@ impl Supervisor {
         if self.ready && self.stopping.is_none() {
             self.systemd.ready();
         }
+        self.sweep_copies();
         reload.wanted.answer(&receipt);
         self.reloads.last = Some(receipt);
     }
+}
+
+/// Says why routes go on as they are.
+fn tell_staying(staying: Refused) -> Vec<(RouteName, String)> {
+    let staying = staying.into_iter().map(|(name, findings)| {
+        let why = text_of(findings);
+        tracing::warn!(route = %name, "the route goes on with the plugin that it has: {why}");
+        (name, why)
+    });
+    staying.collect()
+}
+
+fn text_of(findings: Vec<PlanFinding>) -> String {
+    let texts = findings.into_iter().map(|finding| match finding.key.join(".") {
+        key if key.is_empty() => finding.message,
+        key => format!("{key}: {}", finding.message),
+    });
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 impl Wanted {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 mod announce;
 mod apply;
+mod autoload;
 pub mod by_hand;
 pub mod control;
 pub mod descriptors;
@@ -27,6 +28,7 @@ pub mod route;
 mod status;
 mod vigil;
 pub mod watch;
+mod watching;
 
 use announce::Announcer;
 use apply::{Reloads, Wanted};
@@ -39,6 +41,7 @@ pub use prove::Reader;
 use receipt::Reason;
 use restart::Next;
 use route::{AfterEnd, Ails, Due, State, Supervised, Unplanned};
+use watching::Watching;
 
 use crate::{
     lane::DownCause,
@@ -69,6 +72,7 @@ pub struct Supervisor {
     tell: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     reloads: Reloads,
+    watching: Watching,
     control: Control,
     /// What was ordered by hand and holds.
     orders: Orders,
@@ -105,6 +109,7 @@ impl Supervisor {
             tell,
             told,
             reloads: Reloads::new(),
+            watching: Watching::new(),
             control: Control::new(),
             orders: Orders::default(),
             stopping: None,
@@ -140,6 +145,7 @@ impl Supervisor {
     /// Works until it is told to stop and all routes have ended.
     pub async fn run(mut self, mut signals: mpsc::UnboundedReceiver<Signal>) -> Exit {
         self.control.start();
+        self.begin_watching();
         self.reload(Wanted::new(Reason::Start));
         loop {
             let due = self.next_due();
@@ -157,6 +163,7 @@ impl Supervisor {
                 },
                 Some(told) = self.told.recv() => self.hear(told),
                 Some(proven) = self.reloads.proven.recv() => self.hear_proof(proven),
+                Some(changed) = self.watching.changed.recv() => self.plugins_changed(&changed),
                 Some(asked) = self.control.told.recv() => self.obey(asked),
                 () = tokio::time::sleep_until(due.into()) => self.do_what_is_due(),
             }

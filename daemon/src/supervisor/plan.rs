@@ -34,12 +34,14 @@ pub struct Plan {
 }
 
 /// What is wrong with a route, each with the key of the route that it concerns.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanFinding {
     /// Key inside the route, such as `path`, or `config` and `consumer_group`; empty for the route as a whole.
     pub key: Vec<String>,
     /// What is wrong and what to do.
     pub message: String,
+    /// It is only about the library's file as it is now: a route that runs another may go on with that.
+    pub is_of_file: bool,
 }
 
 /// What every plan needs beside the route.
@@ -107,6 +109,32 @@ impl Planner {
             descriptor,
             worker,
         })
+    }
+
+    /// What the plugin of a route says of itself under the route's settings, which have to be right.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them and the plugin, as one finding.
+    pub(super) fn describe(&self, settings: &Settings, route: &Route) -> Result<Descriptor, PlanFinding> {
+        let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
+        let checked = check_route(
+            RouteAsk::from(route),
+            dirs,
+            &self.store,
+            checks,
+            &self.prober,
+            PROBE_TIMEOUT,
+        );
+        match checked {
+            Ok(checked) => Ok(checked.probe.descriptor),
+            Err(findings) => {
+                let is_of_file = findings.iter().all(RouteFinding::is_of_file);
+                let texts: Vec<String> = findings.into_iter().map(|finding| finding.text).collect();
+                let mut finding = PlanFinding::new("path", texts.join("\n"));
+                finding.is_of_file = is_of_file;
+                Err(finding)
+            }
+        }
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -233,7 +261,11 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
     let mut finding = |key: &str, message: String| {
         let key = key.split('.').filter(|key| !key.is_empty());
         let key = key.map(str::to_owned).collect();
-        findings.push(PlanFinding { key, message });
+        findings.push(PlanFinding {
+            key,
+            message,
+            is_of_file: false,
+        });
     };
     let plugin_config = ConsumerConfig::from_plugin(&descriptor.config).unwrap_or_else(|errors| {
         let errors = errors.join("; ");
@@ -316,6 +348,7 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
                     route.symbol,
                     names.join(", ")
                 ),
+                is_of_file: false,
             });
             Err(findings)
         }
@@ -355,9 +388,22 @@ fn client_properties(
     }
 }
 
+impl PlanFinding {
+    /// A finding about a key with dots; empty for the route as a whole.
+    pub(super) fn new(key: &str, message: impl Into<String>) -> Self {
+        let key = key.split('.').filter(|key| !key.is_empty());
+        Self {
+            key: key.map(str::to_owned).collect(),
+            message: message.into(),
+            is_of_file: false,
+        }
+    }
+}
+
 impl From<RouteFinding> for PlanFinding {
     fn from(found: RouteFinding) -> Self {
         Self {
+            is_of_file: found.is_of_file(),
             key: found.key,
             message: found.text,
         }
@@ -369,6 +415,7 @@ impl From<kafka::PropertyFinding> for PlanFinding {
         Self {
             key: found.key.split('.').map(str::to_owned).collect(),
             message: found.message,
+            is_of_file: false,
         }
     }
 }

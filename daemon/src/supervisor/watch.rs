@@ -24,6 +24,7 @@ mod looker;
 mod places;
 mod settle;
 
+pub(super) use looker::is_library;
 use looker::{Looker, Version};
 use places::Places;
 use settle::{Seen, Settling};

@@ -10,6 +10,7 @@ fn check(settings: &Value, change: impl Fn(&mut RouteAsk<'_>)) -> Result<Checked
     let mut ask = RouteAsk {
         path: "libhostile.so",
         symbol: "Good",
+        sha256: None,
         settings,
         digest_name: None,
         dump: None,
@@ -40,6 +41,18 @@ fn a_route_that_fits_its_plugin_is_checked() {
     assert_eq!(checked.probe.descriptor.symbol, "Good");
     check(&json!({}), |ask| ask.digest_name = Some("digest_other")).unwrap();
     check(&json!({}), |ask| ask.dump = Some(devour_abi::DumpMode::Raw)).unwrap();
+}
+
+#[test]
+fn a_pinned_library_is_that_content_or_none() {
+    let found = texts(&json!({}), |ask| ask.sha256 = Some("0000"));
+    let [(key, text)] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(key, "sha256");
+    let (_, hash) = text.split_once("the file's is         ").unwrap();
+    assert!(text.contains("the route's sha256 is 0000"), "{text}");
+    check(&json!({}), |ask| ask.sha256 = Some(hash.to_owned().leak())).unwrap();
 }
 
 #[test]

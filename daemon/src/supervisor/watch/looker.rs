@@ -55,7 +55,7 @@ struct Known {
 }
 
 /// Whether a file's name is that of a library that is in use: `liba.so`, `liba.so.1.2`, and not `liba.so.dpkg-new`.
-pub(super) fn is_library(name: &str) -> bool {
+pub(in crate::supervisor) fn is_library(name: &str) -> bool {
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let is_hidden = name.starts_with('.');
     let is_plain = name.ends_with(".so");
