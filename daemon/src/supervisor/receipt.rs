@@ -80,7 +80,7 @@ pub struct RouteReceipt {
     /// How long it was not digesting because of it, in milliseconds; absent where it never stopped or had not begun.
     #[serde(default)]
     pub not_digesting_ms: Option<f64>,
-    /// Why it failed.
+    /// Why it failed, or why it was kept although its plugin's file is another.
     #[serde(default)]
     pub error: Option<String>,
 }
@@ -123,7 +123,8 @@ impl Receipt {
         if let Some(error) = &self.error {
             text.push_str(&format!("\n{error}"));
         }
-        for route in self.routes.iter().filter(|route| route.change != Became::Kept) {
+        let is_told = |route: &&RouteReceipt| route.change != Became::Kept || route.error.is_some();
+        for route in self.routes.iter().filter(is_told) {
             text.push_str(&format!("\n  {}: {}", route.name, route.change.name()));
             if let Some(pause) = route.not_digesting_ms {
                 text.push_str(&format!(", not digesting for {pause:.1} ms"));

@@ -166,6 +166,7 @@ fn a_good_library_is_described_as_json() -> Outcome {
         "BufferLedger",
         "Ledger",
         "OnlyLedger",
+        "TopicLedger",
         "WitnessJson",
         "WitnessObject",
         "WitnessRaw",
@@ -176,7 +177,9 @@ fn a_good_library_is_described_as_json() -> Outcome {
         .map(|consumer| consumer["digests"][0]["dump"].clone());
     assert_eq!(
         dumps.collect::<Vec<_>>(),
-        ["object", "object", "object", "object", "json", "object", "raw"]
+        [
+            "object", "object", "object", "object", "object", "json", "object", "raw"
+        ]
     );
     for consumer in consumers {
         assert_eq!(consumer["consumer_type"], "balanced_consumer", "{consumer}");
@@ -225,7 +228,7 @@ fn a_list_runs_no_code() -> Outcome {
         line("libkiller.so", "Hostile"),
         line(
             "libledger.so",
-            "AsyncLedger, BufferLedger, Ledger, OnlyLedger, WitnessJson, WitnessObject, WitnessRaw",
+            "AsyncLedger, BufferLedger, Ledger, OnlyLedger, TopicLedger, WitnessJson, WitnessObject, WitnessRaw",
         ),
         line("libtext.so", "not a shared library: it is text"),
     ];

@@ -7,11 +7,12 @@
 //! | `BatchLedger` | `dump_obj` | the same, from a `digest_batch`: all of it, or nothing but the message that is struck |
 //! | `BufferLedger` | `dump_obj` | the same, at every flush |
 //! | `OnlyLedger` | `dump_obj` | as `Ledger`; may exist only once, so that another is built after it has gone |
+//! | `TopicLedger` | `dump_obj` | as `Ledger`; declares a topic and a group |
 //! | `WitnessRaw` | `dump_raw` | length and checksum of the value |
 //! | `WitnessObject` | `dump_obj` | the whole message |
 //! | `WitnessJson` | `dump_json` | the fields that it takes |
 //!
-//! None names a topic or a group: the route does.
+//! The others name no topic and no group: the route does.
 
 mod async_ledger;
 mod batch_ledger;
@@ -21,6 +22,7 @@ pub mod fault;
 mod ledger;
 mod only_ledger;
 pub mod record;
+mod topic_ledger;
 mod witness;
 
 pub use async_ledger::{AsyncLedger, AsyncLedgerSettings};
@@ -28,4 +30,5 @@ pub use batch_ledger::BatchLedger;
 pub use buffer_ledger::{BufferLedger, BufferLedgerSettings};
 pub use ledger::{Ledger, LedgerSettings};
 pub use only_ledger::OnlyLedger;
+pub use topic_ledger::TopicLedger;
 pub use witness::{WitnessJson, WitnessObject, WitnessRaw, WitnessSettings, checksum};
