@@ -241,7 +241,9 @@ impl Daemon {
 
     /// The plugin's process of `route`, once it is up: the last that was.
     pub fn plugin_pid(&self, route: &str) -> Result<u32, DaemonError> {
-        let is_up = |line: &Line| line.says("plugin up") && line.text("route") == Some(route);
+        let is_up = |line: &Line| {
+            (line.says("plugin up") || line.says("plugin swapped")) && line.text("route") == Some(route)
+        };
         self.wait_for("the plugin", SOON, is_up)?;
         let last = self.log.all(is_up).last().and_then(|line| line.number("pid"));
         last.and_then(|pid| u32::try_from(pid).ok())

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{BAD_SETTINGS, run};
+use super::{BAD_SETTINGS, INTERNAL, plugins, run};
 use crate::{lane::Printed, systemd::Systemd, telemetry};
 
 #[derive(clap::Args)]
@@ -18,6 +18,12 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
         Ok(begun) => begun,
         Err(status) => return status,
     };
+    if settings.route(&args.name).is_none()
+        && let Err(error) = plugins::autoload(&mut settings)
+    {
+        eprintln!("devourd consume: no child process can be started: {error}");
+        return INTERNAL;
+    }
     if let Err(error) = run::find_route(&settings, &args.name) {
         eprintln!("devourd consume: {error}");
         return BAD_SETTINGS;
@@ -25,6 +31,11 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
     settings
         .routes
         .retain(|route| route.name.to_string() == args.name);
+    // This one route and no other, be it written down or not.
+    settings.autoload = None;
+    for route in &mut settings.routes {
+        route.autoloaded = false;
+    }
     telemetry::start(settings.log);
     let run = run::Run {
         printed: Printed::PassThrough,

@@ -126,7 +126,7 @@ fn list(flag: Option<&Path>, dirs: &[PathBuf], json: bool) -> u8 {
 }
 
 /// Adds the autoloaded routes. Only then is anything run, in throw-away children.
-fn autoload(settings: &mut Settings) -> std::io::Result<()> {
+pub(super) fn autoload(settings: &mut Settings) -> std::io::Result<()> {
     if settings.autoload.is_none() {
         return Ok(());
     }
