@@ -140,7 +140,6 @@ impl Supervisor {
     }
 
     fn begin(&mut self, wanted: Wanted) {
-        let is_start = wanted.reason == Reason::Start;
         let settings = match (&self.reloads.reader, wanted.reason) {
             (Some(reader), Reason::Signal | Reason::Command) => From::File(reader.clone()),
             (_, Reason::Start | Reason::Plugins) => From::Settings(Box::new(self.settings.clone())),

@@ -80,7 +80,7 @@ impl Planner {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn plan(&self, settings: &Settings, route: &Route, first: bool) -> Result<Plan, Vec<PlanFinding>> {
-        for PlanFinding { key, message } in bounds::warnings(route) {
+        for PlanFinding { key, message, .. } in bounds::warnings(route) {
             tracing::warn!(route = %route.name, key = key.join("."), "{message}");
         }
         let bounds = bounds::of(route)?;

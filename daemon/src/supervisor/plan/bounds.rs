@@ -16,7 +16,11 @@ pub(super) fn of(route: &Route) -> Result<Bounds, Vec<PlanFinding>> {
     let mut findings = Vec::new();
     let mut finding = |key: &[&str], message: String| {
         let key = key.iter().map(|&key| key.to_owned()).collect();
-        findings.push(PlanFinding { key, message });
+        findings.push(PlanFinding {
+            key,
+            message,
+            is_of_file: false,
+        });
     };
     let Limits {
         memory,
@@ -72,6 +76,7 @@ pub fn warnings(route: &Route) -> Vec<PlanFinding> {
         warnings.push(PlanFinding {
             key,
             message: message.to_owned(),
+            is_of_file: false,
         });
     };
     if route.bounds.sandbox.is_some()
