@@ -106,8 +106,10 @@ fn killed(kafka: &Kafka) -> Outcome {
 fn killed_in_its_flush(kafka: &Kafka) -> Outcome {
     let mut stage = Stage::in_order_of(Order::Key, kafka, "flush-killed", PARTITIONS)?;
     stage.produce(0..scale::messages(50_000))?;
-    // One lane here too: what another had flushed, and not said, would come twice.
-    let route = route(&stage, Isolation::Process).lanes(Order::Key, 1).with(
+    // One lane here too: what another had flushed, and not said, would come twice. Small calls, since those that wait go
+    // before a flush: so an instance has several.
+    let route = route(&stage, Isolation::Process).lanes(Order::Key, 1);
+    let route = route.with("batch", json!({"max_messages": 50})).with(
         "settings",
         json!({
             "max_messages": 400,
