@@ -107,6 +107,13 @@ impl Prober {
         }
     }
 
+    /// The same prober, whose children have another environment.
+    #[must_use]
+    pub fn seeing(mut self, environment: Vec<(OsString, OsString)>) -> Self {
+        self.environment = environment;
+        self
+    }
+
     /// A prober whose children are this program with other arguments, which must lead to `probe_child_main`.
     #[cfg(test)]
     pub(super) fn with_args(mut self, args: &[&str]) -> Self {

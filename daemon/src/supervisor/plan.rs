@@ -84,7 +84,9 @@ impl Planner {
             tracing::warn!(route = %route.name, key = key.join("."), "{message}");
         }
         let bounds = bounds::of(route)?;
-        let prober = self.prober.within(&bounds);
+        // These settings may substitute secrets that those of the start did not.
+        let environment = child_environment(&settings.substituted_variables);
+        let prober = self.prober.within(&bounds).seeing(environment);
         let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
         let checked = check_route(
             RouteAsk::from(route),
