@@ -84,20 +84,7 @@ impl Planner {
             tracing::warn!(route = %route.name, key = key.join("."), "{message}");
         }
         let bounds = bounds::of(route)?;
-        // These settings may substitute secrets that those of the start did not.
-        let environment = child_environment(&settings.substituted_variables);
-        let prober = self.prober.within(&bounds).seeing(environment);
-        let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
-        let checked = check_route(
-            RouteAsk::from(route),
-            dirs,
-            &self.store,
-            checks,
-            &prober,
-            PROBE_TIMEOUT,
-        );
-        let Checked { library, probe } =
-            checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect::<Vec<_>>())?;
+        let Checked { library, probe } = self.checked(settings, route, &bounds)?;
         let descriptor = probe.descriptor;
         let choices = choices(route, &descriptor)?;
         let properties = client_properties(settings, route, &choices)?;
@@ -118,25 +105,37 @@ impl Planner {
     /// # Errors
     /// Everything that is wrong with them and the plugin, as one finding.
     pub(super) fn describe(&self, settings: &Settings, route: &Route) -> Result<Descriptor, PlanFinding> {
-        let (dirs, checks) = (&settings.plugin_dirs, settings.plugin_file_checks);
-        let checked = check_route(
-            RouteAsk::from(route),
-            dirs,
-            &self.store,
-            checks,
-            &self.prober,
-            PROBE_TIMEOUT,
-        );
+        let checked = bounds::of(route).and_then(|bounds| self.checked(settings, route, &bounds));
         match checked {
             Ok(checked) => Ok(checked.probe.descriptor),
             Err(findings) => {
-                let is_of_file = findings.iter().all(RouteFinding::is_of_file);
-                let texts: Vec<String> = findings.into_iter().map(|finding| finding.text).collect();
+                let is_of_file = findings.iter().all(|finding| finding.is_of_file);
+                let texts: Vec<String> = findings.into_iter().map(|finding| finding.message).collect();
                 let mut finding = PlanFinding::new("path", texts.join("\n"));
                 finding.is_of_file = is_of_file;
                 Err(finding)
             }
         }
+    }
+
+    /// The one way in which a route's plugin is probed: within the route's bounds, and without what these settings
+    /// substitute, which may be other secrets than those of the start.
+    fn checked(
+        &self,
+        settings: &Settings,
+        route: &Route,
+        bounds: &Bounds,
+    ) -> Result<Checked, Vec<PlanFinding>> {
+        let environment = child_environment(&settings.substituted_variables);
+        let checked = check_route(
+            RouteAsk::from(route),
+            &settings.plugin_dirs,
+            &self.store,
+            settings.plugin_file_checks,
+            &self.prober.within(bounds).seeing(environment),
+            PROBE_TIMEOUT,
+        );
+        checked.map_err(|found| found.into_iter().map(PlanFinding::from).collect())
     }
 
     #[allow(clippy::too_many_arguments)]

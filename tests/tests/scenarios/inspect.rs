@@ -28,6 +28,7 @@ pub const RUNS: &[Run] = &[
     ),
     Run::Alone("json", a_good_library_is_described_as_json),
     Run::Alone("list", a_list_runs_no_code),
+    Run::Alone("autoload", an_autoloaded_library_is_probed_within_the_bounds_of_its_route),
 ];
 
 /// A library has 10 s to say what it is.
@@ -282,6 +283,31 @@ fn refused(done: &Finished, file: &Path, words: &str) {
 }
 
 /// A library in C that passes for a plugin as a file: its consumer `Hostile` is a header of nothing but the magic.
+/// With and without `sandbox` in the `defaults`: an initialiser that leaves a link behind can do so only without.
+fn an_autoloaded_library_is_probed_within_the_bounds_of_its_route() -> Outcome {
+    let home = Home::new("inspect-autoload")?;
+    let (dir, left) = (home.file("plugins"), home.file("left-behind"));
+    fs::create_dir(&dir)?;
+    let initialiser = format!(r#"symlink("x", "{}");"#, left.display());
+    let library = library_in_c(&home, "leaves", &initialiser)?;
+    fs::rename(library, dir.join("libleaves.so"))?;
+    for (sandbox, is_left) in [("none", true), ("{}", false)] {
+        let settings = format!(
+            "hosts: a:1\nautoload: true\nplugin_dirs: [{}]\nstate_dir: {}\ndefaults: {{sandbox: {sandbox}}}\n",
+            dir.display(),
+            home.file("state").display()
+        );
+        fs::write(home.settings_file(), settings)?;
+        let mut command = home.command()?;
+        command.args(["check", "--settings"]).arg(home.settings_file());
+        // It is no consumer, so there is a finding either way.
+        command::run(&mut command, LIMIT)?.expect(sandbox, 78);
+        assert_eq!(left.is_symlink(), is_left, "sandbox: {sandbox}");
+        let _ = fs::remove_file(&left);
+    }
+    Ok(())
+}
+
 fn library_in_c(home: &Home, name: &str, initialiser: &str) -> Result<PathBuf, Failed> {
     let pointers = (size_of::<LibHeader>() - 40) / 8;
     let source = format!(
