@@ -71,8 +71,13 @@ pub fn drop_capabilities() -> io::Result<()> {
     if geteuid().is_root() {
         return Ok(());
     }
-    clear_ambient_capability_set()?;
+    let held = capabilities(None)?;
     let none = CapabilitySet::empty();
+    if held.permitted == none && held.inheritable == none {
+        // Nothing to give up, and where nothing was given a service may not even ask (`SystemCallFilter=~@privileged`).
+        return Ok(());
+    }
+    clear_ambient_capability_set()?;
     Ok(set_capabilities(
         None,
         CapabilitySets {
