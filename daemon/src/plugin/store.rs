@@ -113,22 +113,37 @@ impl Store {
         Self { place: Place::Memory }
     }
 
-    /// Opens `file` once, checks who could change it, reads it and takes a private copy.
+    /// Opens `file` once, checks who could change it, reads it and takes a private copy. If another was renamed to its
+    /// place meanwhile, that is taken.
     ///
     /// # Errors
     /// What [`PluginFault`] says of files: no such file, untrusted, not a library, truncated, wrong machine, changing,
     /// and io. A library without consumers is taken in ([`Library::expect`] refuses it).
     pub fn admit(&self, file: &Path, checks: FileChecks) -> Result<Library, PluginError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let opened = trust::open(file, checks)?;
+            match self.admit_opened(file, &opened) {
+                Err(error)
+                    if *error.fault == PluginFault::Changing
+                        && attempts < ATTEMPTS
+                        && is_replaced(file, &opened) => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn admit_opened(&self, file: &Path, opened: &File) -> Result<Library, PluginError> {
         let fault = |fault| PluginError::new(file, fault);
-        let opened = trust::open(file, checks)?;
         // Before a copy is made of what is no library at all.
-        Image::read(&ReadCache::new(&opened)).map_err(fault)?;
+        Image::read(&ReadCache::new(opened)).map_err(fault)?;
         match &self.place {
-            Place::Directory(dir) => admit_to(dir, file, &opened),
+            Place::Directory(dir) => admit_to(dir, file, opened),
             Place::Memory => {
                 let copy = memory_file().map_err(|e| PluginError::io(file, "make a copy in memory", e))?;
                 let mut copy = File::from(copy);
-                let (hash, image) = copy_and_read(file, &opened, &mut copy)?;
+                let (hash, image) = copy_and_read(file, opened, &mut copy)?;
                 let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
                 rustix::fs::fcntl_add_seals(&copy, seals)
                     .map_err(|e| PluginError::io(file, "seal its copy", e))?;
@@ -154,6 +169,13 @@ impl Store {
             Place::Directory(_) | Place::Memory => Ok(Swept::default()),
         }
     }
+}
+
+/// Whether the name stands for another file by now than the one that was opened by it.
+fn is_replaced(file: &Path, opened: &File) -> bool {
+    let number =
+        |status: std::io::Result<std::fs::Metadata>| status.ok().map(|status| (status.dev(), status.ino()));
+    number(std::fs::metadata(file)) != number(opened.metadata())
 }
 
 /// The content of a whole library, which is not taken in.
