@@ -18,10 +18,12 @@ use rustix::process::{Pid, Signal, kill_process};
 pub const RUNS: &[Run] = &[Run::Root("", run)];
 
 const ORPHANS: usize = 50;
+const MESSAGES: u64 = 50_000;
 
 fn run(kafka: &Kafka) -> Outcome {
     let mut stage = Stage::new(kafka, "pid-one", 2)?;
-    stage.produce(0..2000)?;
+    // More than it digests until it is stopped, however slow the machine is.
+    stage.produce(0..MESSAGES)?;
     stage.home.write(&stage.settings(stage.route(Isolation::Process).work_us(1000)))?;
     let program = stage.home.command()?;
     let mut command = Command::new("unshare");
@@ -70,9 +72,9 @@ fn run(kafka: &Kafka) -> Outcome {
     kill_process(pid, Signal::TERM)?;
     assert_eq!(outside.wait(scale::patience(SOON))?, Exit::Status(0), "{}", outside.log().tail());
     let digested = stage.ledger.lines()?.records.len();
-    assert!(digested < 2000, "it was stopped midway: {digested}");
+    assert!((digested as u64) < MESSAGES, "it was stopped midway: {digested}");
 
-    let daemon = stage.home.start_again()?;
+    let daemon = stage.home.start(&stage.settings(stage.route(Isolation::Process)))?;
     stage.await_all()?;
     daemon.stop()?;
     stage.all_is_committed()?;
