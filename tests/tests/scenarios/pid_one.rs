@@ -46,18 +46,25 @@ fn run(kafka: &Kafka) -> Outcome {
     let is_first = |line: &str| line.starts_with("NSpid:") && line.split_whitespace().last() == Some("1");
     assert!(status.lines().any(is_first), "{status}");
 
-    // They end two seconds after who started them.
+    // They end four seconds after who started them.
     let mut orphans = Command::new("nsenter");
     orphans
         .arg(format!("--target={first}"))
         .args(["--pid", "--mount", "sh", "-c"])
-        .arg(format!("for n in $(seq {ORPHANS}); do sleep 2 & done"));
+        .arg(format!("for n in $(seq {ORPHANS}); do sleep 4 & done"));
     command::run(&mut orphans, SOON)?.expect("what leaves orphans", 0);
     let asleep = || {
         let children = children_of(first).into_iter();
         children.filter(|(_, words)| words.first().is_some_and(|word| word == "sleep")).count()
     };
-    assert_eq!(asleep(), ORPHANS, "{:?}", children_of(first));
+    // The last of them may be forked, and not be what it will be yet.
+    wait::until_told("all orphans to be there", SOON, || {
+        if asleep() == ORPHANS {
+            Ok(())
+        } else {
+            Err(format!("{:?}", children_of(first)))
+        }
+    })?;
     wait::until_told("all orphans to be reaped", SOON, || {
         let (asleep, zombies) = (asleep(), zombies_of(first));
         if asleep + zombies == 0 {
