@@ -168,7 +168,7 @@ fn only_its_own_consumers_are_offered_and_the_nearest_is_named() {
         "{error}"
     );
     let library = admit(&plugin(dir.path())).unwrap();
-    assert_eq!(library.exports.len(), 9);
+    assert_eq!(library.exports.len(), 10);
     assert!(library.exports.contains(&"Good".to_owned()));
 }
 
