@@ -6,7 +6,7 @@ use rdkafka_sys as sys;
 
 use super::batch::Batch;
 use super::callbacks;
-use super::consumer::Consumer;
+use super::consumer::{Consumer, Farewell};
 use super::native::check_error;
 use super::rebalance::{Rebalance, Revocation};
 
@@ -81,6 +81,7 @@ impl Consumer {
             self.revoke_rest(handler, Revocation::Lost);
             return false;
         }
+        self.farewell.set(Farewell::Asked);
         let closed = self.serve_until(end, handler, Self::is_closed);
         self.revoke_rest(handler, Revocation::Lost);
         closed

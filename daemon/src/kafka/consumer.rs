@@ -60,6 +60,16 @@ pub struct GroupMember {
     pub instance: Option<String>,
 }
 
+/// How far the end of a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    No,
+    /// librdkafka was asked to close and waits for one answer to a rebalance.
+    Asked,
+    /// It has its answer and wants no other.
+    Answered,
+}
+
 /// A Kafka client of the consumer type. One thread at a time uses it (`Send`, not `Sync`).
 pub struct Consumer {
     pub(super) handle: Arc<Handle>,
@@ -69,6 +79,7 @@ pub struct Consumer {
     pub(super) is_static: bool,
     /// It was told to leave its group, a static member too.
     pub(super) leaves: Cell<bool>,
+    pub(super) farewell: Cell<Farewell>,
     pub(super) is_kip_848: bool,
     pub(super) assignment: RefCell<BTreeSet<TopicPartition>>,
     pub(super) paused: RefCell<BTreeSet<TopicPartition>>,
@@ -139,6 +150,7 @@ impl Consumer {
             internal: properties.internal_topics(),
             is_static: properties.get("group.instance.id").is_some(),
             leaves: Cell::new(false),
+            farewell: Cell::new(Farewell::No),
             is_kip_848: properties.is_kip_848(),
             assignment: RefCell::default(),
             paused: RefCell::default(),

@@ -17,6 +17,7 @@ struct Seen {
     start: Option<StartOffset>,
     commit_on_revoke: Vec<CommitOffset>,
     panic: Option<&'static str>,
+    slow: Duration,
 }
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ impl Rebalance for Seen {
 
     fn revoked(&mut self, consumer: &Consumer, partitions: Vec<TopicPartition>, why: Revocation) {
         self.revoked.push((partitions.len(), why));
+        std::thread::sleep(self.slow);
         if !self.commit_on_revoke.is_empty() && why == Revocation::Ordered {
             let ticket = consumer.commit(&self.commit_on_revoke).unwrap();
             let result = consumer
@@ -56,6 +58,16 @@ fn properties(
     kind: ConsumerType,
     group: Option<&str>,
     more: &[(&str, &str)],
+) -> ClientProperties {
+    properties_of(bootstrap, kind, group, more, None)
+}
+
+fn properties_of(
+    bootstrap: &str,
+    kind: ConsumerType,
+    group: Option<&str>,
+    more: &[(&str, &str)],
+    membership: Option<String>,
 ) -> ClientProperties {
     let cluster = Cluster {
         hosts: vec![bootstrap.into()],
@@ -73,7 +85,14 @@ fn properties(
         consumer_group: group.map(Into::into),
         ..Default::default()
     };
-    consumer_properties(&cluster, kind, &config, &RouteName::new("test").unwrap(), None).unwrap()
+    consumer_properties(
+        &cluster,
+        kind,
+        &config,
+        &RouteName::new("test").unwrap(),
+        membership,
+    )
+    .unwrap()
 }
 
 fn consumer(mock: &Mock, group: &str) -> Consumer {
@@ -430,6 +449,50 @@ fn closing_is_bounded_when_the_broker_is_gone() {
     );
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(seen.revoked, [(1, Revocation::Lost)]);
+}
+
+/// It gave two answers, to the partition that came and to its loss: librdkafka lost the second now and then, and the caller
+/// waited for ever.
+#[test]
+fn a_client_closes_while_its_first_partition_is_on_its_way() {
+    let mock = Mock::new(1).unwrap();
+    mock.make_topic("t", 1).unwrap();
+    for group in ["static", "dynamic"] {
+        let more = [("session.timeout.ms", "2500"), ("heartbeat.interval.ms", "300")];
+        let membership = (group == "static").then(|| "one".to_owned());
+        let properties = properties_of(
+            &mock.bootstrap(),
+            ConsumerType::Balanced,
+            Some(group),
+            &more,
+            membership,
+        );
+        let consumer = Consumer::create(&properties, RouteName::new("test").unwrap()).unwrap();
+        consumer.subscribe(&["t".into()]).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while consumer.group_member().is_none_or(|member| member.generation < 1) {
+            assert!(Instant::now() < end, "{group}: it did not join");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // The answer to its SyncGroup, which nothing shows before somebody reads.
+        std::thread::sleep(Duration::from_millis(300));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut seen = Seen {
+                slow: Duration::from_millis(200),
+                ..Seen::default()
+            };
+            let outcome = consumer.close(Duration::from_secs(5), &mut seen);
+            tell.send((outcome, seen.assigned.len())).unwrap();
+        });
+        let outcome = told.recv_timeout(Duration::from_secs(10));
+        // A dynamic member says goodbye first, and hears of the partition then.
+        assert_eq!(
+            outcome,
+            Ok((CloseOutcome::Closed, usize::from(group == "dynamic"))),
+            "{group}"
+        );
+    }
 }
 
 #[test]

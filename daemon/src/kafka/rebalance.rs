@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rdkafka_sys as sys;
 
-use super::consumer::{Consumer, TopicPartition, list_of};
+use super::consumer::{Consumer, Farewell, TopicPartition, list_of};
 use super::errors::{ClientError, ClientEvent, ErrorCode};
 use super::native::{List, check_error};
 use super::properties::Protocol;
@@ -75,6 +75,9 @@ impl Consumer {
     ) {
         self.changed();
         self.awaits_group.set(false);
+        if self.farewell.get() != Farewell::No {
+            return self.say_farewell(handler);
+        }
         let mut ours = Vec::with_capacity(partitions.len());
         let mut names: Vec<Arc<str>> = Vec::new();
         for (topic, partition) in partitions {
@@ -107,10 +110,22 @@ impl Consumer {
                 self.give_assignment(all, handler)
             }
         };
+        self.settle(answered);
+    }
+
+    /// While it closes, librdkafka takes its first answer, whatever to, for "everything goes", and a later one it loses: who
+    /// called waits for ever. There are two events to answer where a partition was on its way when the client was closed.
+    fn say_farewell(&self, handler: &mut dyn Rebalance) {
+        if self.farewell.replace(Farewell::Answered) == Farewell::Asked {
+            self.settle(self.give_assignment(self.assignment(), handler));
+        }
+    }
+
+    /// Not answered means not consumed, in silence: a new client is the way out.
+    fn settle(&self, answered: Result<(), ClientError>) {
         if let Err(error) = answered
             && self.handle.fatal_error().is_none()
         {
-            // Not answered means not consumed, in silence: a new client is the way out.
             let code = error.code().unwrap_or(ErrorCode::FAIL);
             *self.failure.borrow_mut() = Some(ClientError::Fatal {
                 code,

@@ -209,8 +209,9 @@ fn terminal(kafka: &Kafka) -> Outcome {
         let settings = stage.settings(stage.route(Isolation::Process).work_us(400_000));
         stage.home.write(&settings)?;
         let program = stage.home.command()?;
+        // `exec`: a shell that waited for it would die of the Control-C itself, and that would be the status.
         let words = format!(
-            "{} --settings {} {}",
+            "exec {} --settings {} {}",
             program.get_program().display(),
             stage.home.settings_file().display(),
             if consume { format!("consume {ROUTE}") } else { String::new() }
