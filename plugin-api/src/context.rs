@@ -1,13 +1,18 @@
 //! What the host does for a consumer, and how code that was not given a context finds it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
+    future::Future,
     sync::{Arc, PoisonError, RwLock, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use devour_abi::{ConstructRequest, HeaderView, Host, ProduceRecord};
+use devour_abi::{
+    ConstructRequest, Delivered, Delivery, HeaderView, Host, HostErrorKind, HostFailure, MessageId,
+    ProduceRecord,
+};
 
 /// A consumer's way to the daemon, given when it is constructed. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -24,12 +29,17 @@ struct Inner {
     settings: serde_json::Value,
 }
 
-/// What the host answered when it could not do what was asked, in its words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+/// What the host answered when it could not do what was asked, in its words. Through `?` in a digest, a record that was
+/// refused becomes a reject (trying again cannot help), anything else a retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostError {
+    kind: HostErrorKind,
     message: String,
 }
+
+/// The source of an error of the host that no second try mends: known by its type where the error's own type is not.
+#[derive(Debug)]
+pub(crate) struct Refused;
 
 /// A record to produce through the daemon.
 ///
@@ -51,6 +61,8 @@ pub struct Record {
 thread_local! {
     /// The context of the instance that this thread is in, during a call or a step of its life.
     static CURRENT: RefCell<Option<ConsumerContext>> = const { RefCell::new(None) };
+    /// The message whose task this thread runs.
+    static CAUSE: Cell<MessageId> = const { Cell::new(MessageId::NONE) };
 }
 
 /// The last instance that was constructed in this library, for threads that the plugin started itself. Weak: what is
@@ -159,28 +171,60 @@ impl ConsumerContext {
             .time(name, u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Hands a record to the daemon's producer.
+    /// Hands a record to the daemon's producer, which takes a copy; waits for room, never for the broker. The message that
+    /// is being digested is finished, and its offset committed, only once the broker has acknowledged the record; if it
+    /// is not written, the message fails. May be called from any thread; on one that the plugin started itself the
+    /// record belongs to all that is in hand.
     ///
     /// # Errors
-    /// When the host cannot take it, in its words.
+    /// When the host cannot take it: [refused](HostErrorKind::REFUSED), or [aborted](HostErrorKind::ABORTED).
     pub fn produce(&self, record: &Record) -> Result<(), HostError> {
-        let headers: Vec<HeaderView<'_>> = record
-            .headers
-            .iter()
-            .map(|(name, value)| HeaderView {
-                name: name.as_str().into(),
-                value: value.as_deref().map(Into::into).into(),
-            })
-            .collect();
-        let produced = self.inner.host.produce(&ProduceRecord {
-            topic: record.topic.as_str().into(),
-            partition: record.partition.unwrap_or(-1),
-            key: record.key.as_deref().map(Into::into).into(),
-            payload: record.payload.as_deref().map(Into::into).into(),
-            headers: headers.as_slice().into(),
-            timestamp_ms: record.timestamp_ms.unwrap_or(-1),
+        let headers = record.header_views();
+        let produced = self
+            .inner
+            .host
+            .produce_for(&record.view(&headers), current_cause());
+        produced.map_err(HostError::from)
+    }
+
+    /// Produces a record and waits until the broker has acknowledged it. In an `async` digest,
+    /// [`produce_async`](Self::produce_async) does not hold up the other tasks. A failure is for the digest to pass on
+    /// (`?`) or to deal with.
+    ///
+    /// # Errors
+    /// When the record is not written ([its kind](HostError::kind) says why), or nobody knows whether it is.
+    pub fn produce_sync(&self, record: &Record) -> Result<Delivered, HostError> {
+        let headers = record.header_views();
+        let delivered = self
+            .inner
+            .host
+            .produce_sync(&record.view(&headers), current_cause());
+        delivered.map_err(HostError::from)
+    }
+
+    /// Produces a record now; the future ends when the broker has acknowledged it.
+    ///
+    /// # Errors
+    /// As [`produce_sync`](Self::produce_sync).
+    pub fn produce_async(
+        &self,
+        record: &Record,
+    ) -> impl Future<Output = Result<Delivered, HostError>> + Send + 'static {
+        let (told, outcome) = tokio::sync::oneshot::channel();
+        let delivery = Delivery::new(move |outcome| {
+            // Nobody waits any more where the future was dropped.
+            let _ = told.send(outcome);
         });
-        produced.map_err(HostError::new)
+        let headers = record.header_views();
+        self.inner
+            .host
+            .produce_then(&record.view(&headers), current_cause(), delivery);
+        async move {
+            outcome
+                .await
+                .unwrap_or_else(|_| Err(HostFailure::given_up()))
+                .map_err(HostError::from)
+        }
     }
 
     /// Stops reading a partition until it is resumed.
@@ -222,8 +266,70 @@ impl Drop for Entered {
 
 impl HostError {
     pub(crate) fn new(message: String) -> Self {
-        Self { message }
+        Self {
+            kind: HostErrorKind::OTHER,
+            message,
+        }
     }
+
+    /// What kind of refusal it is.
+    #[must_use]
+    pub fn kind(&self) -> HostErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for HostError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        (self.kind == HostErrorKind::REFUSED).then_some(&Refused)
+    }
+}
+
+impl From<HostFailure> for HostError {
+    fn from(failure: HostFailure) -> Self {
+        Self {
+            kind: failure.kind,
+            message: failure.message.into_string(),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("trying again cannot help")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+// === causes ===
+
+/// The message of the task that this thread runs, if it runs one.
+fn current_cause() -> MessageId {
+    CAUSE.try_with(Cell::get).unwrap_or(MessageId::NONE)
+}
+
+/// Polls a message's task: what it produces is the message's.
+pub(crate) fn poll_for<F: Future>(
+    cause: MessageId,
+    future: std::pin::Pin<&mut F>,
+    context: &mut Context<'_>,
+) -> Poll<F::Output> {
+    /// Also where the poll panics.
+    struct Before(MessageId);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            let _ = CAUSE.try_with(|current| current.set(self.0));
+        }
+    }
+    let _before = Before(CAUSE.replace(cause));
+    future.poll(context)
 }
 
 // === impl Record ===
@@ -274,5 +380,26 @@ impl Record {
     pub fn timestamp_ms(mut self, milliseconds: i64) -> Self {
         self.timestamp_ms = Some(milliseconds);
         self
+    }
+
+    fn header_views(&self) -> Vec<HeaderView<'_>> {
+        self.headers
+            .iter()
+            .map(|(name, value)| HeaderView {
+                name: name.as_str().into(),
+                value: value.as_deref().map(Into::into).into(),
+            })
+            .collect()
+    }
+
+    fn view<'a>(&'a self, headers: &'a [HeaderView<'a>]) -> ProduceRecord<'a> {
+        ProduceRecord {
+            topic: self.topic.as_str().into(),
+            partition: self.partition.unwrap_or(-1),
+            key: self.key.as_deref().map(Into::into).into(),
+            payload: self.payload.as_deref().map(Into::into).into(),
+            headers: headers.into(),
+            timestamp_ms: self.timestamp_ms.unwrap_or(-1),
+        }
     }
 }

@@ -4,13 +4,16 @@ use std::{fmt, time::Duration};
 
 use devour_abi::{Failure, FailureKind};
 
+use crate::context::Refused;
+
 /// Why a message was not digested, and what to do about it.
 ///
 /// - [`retry`](Self::retry): try again after the route's back-off. The partition (or key) waits, the others go on.
 /// - [`reject`](Self::reject): trying again cannot help; the message takes the route's `then`.
 /// - [`fatal`](Self::fatal): the plugin cannot go on; it is started anew and the message digested again.
 ///
-/// Every [`std::error::Error`] becomes a `retry` through `?`, the kind that loses nothing. Where that is not what an
+/// Every [`std::error::Error`] becomes a `retry` through `?`, the kind that loses nothing (but for a
+/// [`HostError`](crate::HostError) that says that a record is refused: a `reject`). Where that is not what an
 /// error means, say so: [`OrDigestError::or_reject`].
 ///
 /// ```
@@ -140,6 +143,10 @@ impl<E: std::error::Error> From<E> for DigestError {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
+        // The host's word that no second try mends it: its own text says why.
+        if source.is_some_and(|source| source.is::<Refused>()) {
+            return Self::reject(message);
+        }
         while let Some(cause) = source {
             message.push_str(": ");
             message.push_str(&cause.to_string());
@@ -191,6 +198,21 @@ mod tests {
         let error = read("/no/such/file").expect_err("there is no such file");
         assert_eq!(error.kind(), FailureKind::RETRY);
         assert!(error.message().contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_record_that_is_refused_is_a_reject_and_one_that_failed_is_tried_again() {
+        let error = |kind| crate::HostError::from(devour_abi::HostFailure::new(kind, "no"));
+        for (kind, becomes) in [
+            (devour_abi::HostErrorKind::REFUSED, FailureKind::REJECT),
+            (devour_abi::HostErrorKind::FAILED, FailureKind::RETRY),
+            (devour_abi::HostErrorKind::ABORTED, FailureKind::RETRY),
+            (devour_abi::HostErrorKind::OTHER, FailureKind::RETRY),
+        ] {
+            let become_one = |error| -> Result<(), DigestError> { Err(error)? };
+            let error = become_one(error(kind)).expect_err("it is one");
+            assert_eq!((error.kind(), error.message()), (becomes, "no"));
+        }
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub mod testing;
 
 #[doc(inline)]
 pub use devour_abi as abi;
+pub use devour_abi::{Delivered, HostErrorKind};
 pub use devour_macros::{consumer, settings};
 pub use schemars;
 pub use serde;
@@ -73,8 +74,9 @@ pub use message::{Header, Message, TakenMessage};
 /// All that a plugin usually needs: `use devour::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        AsyncConsumer, Attributes, Batch, Consumer, ConsumerContext, DigestError, Dumped, Json, Message,
-        NoSettings, Object, OrDigestError, Raw, Record, Revoked, TakenMessage, WithMessage,
+        AsyncConsumer, Attributes, Batch, Consumer, ConsumerContext, Delivered, DigestError, Dumped,
+        HostError, HostErrorKind, Json, Message, NoSettings, Object, OrDigestError, Raw, Record, Revoked,
+        TakenMessage, WithMessage,
         abi::{AssignedPartition, StartOffset},
         consumer, export_async_consumer, export_consumer, settings,
     };

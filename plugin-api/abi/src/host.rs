@@ -9,7 +9,11 @@ use abi_stable::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::instance::never_unwind;
+use crate::{
+    delivery::{Delivered, Delivery, HostErrorKind, HostFailure},
+    instance::never_unwind,
+    message::MessageId,
+};
 
 /// How much a log line matters.
 #[repr(transparent)]
@@ -79,6 +83,17 @@ struct HostVtable {
     #[sabi(last_prefix_field)]
     resume:
         unsafe extern "C" fn(data: *const c_void, topic: RStr<'_>, partition: i32) -> RResult<(), RString>,
+    produce_for: unsafe extern "C" fn(
+        data: *const c_void,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+    ) -> RResult<(), HostFailure>,
+    produce_then: unsafe extern "C" fn(
+        data: *const c_void,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+        delivery: Delivery,
+    ),
 }
 
 /// The host's side: what it does when a plugin asks. Called from any thread of the plugin.
@@ -95,11 +110,29 @@ pub trait HostServices: Send + Sync + 'static {
     fn settings(&self) -> String;
     /// Whether the route is being stopped.
     fn stop_requested(&self) -> bool;
-    /// Hands a record to the daemon's producer.
+    /// Hands a record to the daemon's producer: a copy is taken. It waits for room, never for the broker. The message whose
+    /// digest the calling thread is in is finished only once the broker has acknowledged the record, and fails with it.
     ///
     /// # Errors
     /// In words, when the host cannot take it.
     fn produce(&self, record: &ProduceRecord<'_>) -> Result<(), String>;
+    /// As [`HostServices::produce`], for the message `cause` that was taken beyond its call; for the one that the calling
+    /// thread digests, if that is [`MessageId::NONE`].
+    ///
+    /// # Errors
+    /// When the host cannot take it.
+    fn produce_for(&self, record: &ProduceRecord<'_>, cause: MessageId) -> Result<(), HostFailure> {
+        let _ = cause;
+        self.produce(record)
+            .map_err(|message| HostFailure::new(HostErrorKind::OTHER, message))
+    }
+    /// As [`HostServices::produce_for`], and `delivery` is told what became of the record, once, from any thread, before
+    /// this returns or later. What fails so does not fail the message: that is for the plugin to say.
+    fn produce_then(&self, record: &ProduceRecord<'_>, cause: MessageId, delivery: Delivery) {
+        let _ = (record, cause);
+        let unable = "this host does not say what becomes of a record";
+        delivery.tell(Err(HostFailure::new(HostErrorKind::OTHER, unable)));
+    }
     /// Stops reading a partition until it is resumed.
     ///
     /// # Errors
@@ -171,6 +204,50 @@ impl Host {
         unsafe { self.vtable.produce()(self.data, record) }
             .into_result()
             .map_err(RString::into_string)
+    }
+
+    /// See [`HostServices::produce_for`]. A host of an older version knows the message of the calling thread only.
+    ///
+    /// # Errors
+    /// When the host cannot take it.
+    pub fn produce_for(&self, record: &ProduceRecord<'_>, cause: MessageId) -> Result<(), HostFailure> {
+        match self.vtable.produce_for() {
+            // SAFETY: as in `log`.
+            Some(produce) => unsafe { produce(self.data, record, cause) }.into_result(),
+            None => self
+                .produce(record)
+                .map_err(|message| HostFailure::new(HostErrorKind::OTHER, message)),
+        }
+    }
+
+    /// See [`HostServices::produce_then`].
+    pub fn produce_then(&self, record: &ProduceRecord<'_>, cause: MessageId, delivery: Delivery) {
+        match self.vtable.produce_then() {
+            // SAFETY: as in `log`.
+            Some(produce) => unsafe { produce(self.data, record, cause, delivery) },
+            None => {
+                let unable = "the host is too old: it does not say what becomes of a record (`produce_then`)";
+                delivery.tell(Err(HostFailure::new(HostErrorKind::OTHER, unable)));
+            }
+        }
+    }
+
+    /// Produces a record and waits until the broker has acknowledged it.
+    ///
+    /// # Errors
+    /// When it is not written, or nobody knows whether it is.
+    pub fn produce_sync(
+        &self,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+    ) -> Result<Delivered, HostFailure> {
+        let (told, outcome) = std::sync::mpsc::sync_channel(1);
+        let delivery = Delivery::new(move |outcome| {
+            // Whoever waited is there: it waits without end.
+            let _ = told.send(outcome);
+        });
+        self.produce_then(record, cause, delivery);
+        outcome.recv().unwrap_or_else(|_| Err(HostFailure::given_up()))
     }
 
     /// See [`HostServices::pause`].
@@ -275,6 +352,25 @@ fn host_vtable<S: HostServices>() -> HostVtableRef {
             .map_err(RString::from)
             .into()
     }
+    unsafe extern "C" fn produce_for<S: HostServices>(
+        data: *const c_void,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+    ) -> RResult<(), HostFailure> {
+        // SAFETY: see above.
+        let services = unsafe { &*data.cast::<S>() };
+        never_unwind(|| services.produce_for(record, cause)).into()
+    }
+    unsafe extern "C" fn produce_then<S: HostServices>(
+        data: *const c_void,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+        delivery: Delivery,
+    ) {
+        // SAFETY: see above.
+        let services = unsafe { &*data.cast::<S>() };
+        never_unwind(|| services.produce_then(record, cause, delivery));
+    }
     unsafe extern "C" fn pause<S: HostServices>(
         data: *const c_void,
         topic: RStr<'_>,
@@ -311,6 +407,8 @@ fn host_vtable<S: HostServices>() -> HostVtableRef {
             produce: produce::<S>,
             pause: pause::<S>,
             resume: resume::<S>,
+            produce_for: produce_for::<S>,
+            produce_then: produce_then::<S>,
         });
     }
     HostVtableRef(Table::<S>::VALUE.static_as_prefix())

@@ -12,11 +12,12 @@
 //!   takes its default;
 //! - what is said for every batch ([`Call`], [`MessageView`]) crosses as `repr(C)` structs of a frozen shape, and
 //!   every table of functions is an abi_stable prefix type: changed only by appending, a missing function is `None`.
-// The erased pointers of `Instance`, `CallHost`, `OwnedMessage` and `Host` are made, read and shared here, and nowhere
+// The erased pointers of `Instance`, `CallHost`, `OwnedMessage`, `Delivery` and `Host` are made, read and shared here, and nowhere
 // else.
 #![allow(unsafe_code)]
 
 pub mod call;
+pub mod delivery;
 pub mod descriptor;
 pub mod failure;
 pub mod host;
@@ -29,6 +30,7 @@ pub mod module;
 #[doc(hidden)]
 pub use abi_stable;
 pub use call::{Call, CallCell, CallHost, CallReturn, CutNumber, HostedCall, LentCallHost, Progress};
+pub use delivery::{Delivered, Delivery, HostErrorKind, HostFailure};
 pub use descriptor::{
     ConstructRequest, ConsumerType, DescribeRequest, Descriptor, DigestInfo, DumpMode, IsolationDemand,
     SwapMode, Topics,
@@ -37,7 +39,7 @@ pub use failure::{Failure, FailureKind};
 pub use host::{Host, HostServices, LogLevel, ProduceRecord};
 pub use instance::{Instance, PluginInstance};
 pub use lifecycle::{AssignedPartition, LifecycleAnswer, LifecycleCall, StartOffset};
-pub use message::{HeaderView, MessageView, OwnedCompletion, OwnedMessage, TimestampType};
+pub use message::{HeaderView, MessageId, MessageView, OwnedCompletion, OwnedMessage, TimestampType};
 pub use module::{ConsumerModule, ConsumerModuleRef, OpenError, PluginConsumer, open_header};
 
 /// The version of this crate, the version of the boundary. `major.minor.patch`.

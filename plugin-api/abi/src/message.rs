@@ -87,6 +87,16 @@ pub struct OwnedMessage {
     vtable: OwnedVtableRef,
 }
 
+/// How the host knows a message that was taken beyond its call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, StableAbi)]
+pub struct MessageId {
+    /// Number of its call.
+    pub call: u64,
+    /// Its index among the call's messages.
+    pub index: u32,
+}
+
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = OwnedVtableRef)))]
@@ -95,6 +105,7 @@ struct OwnedVtable {
     /// Consumes `data`.
     #[sabi(last_prefix_field)]
     complete: unsafe extern "C" fn(data: *const c_void, outcome: ROption<Failure>),
+    id: unsafe extern "C" fn(data: *const c_void) -> MessageId,
 }
 
 /// The host's side of an owned message: keeps its bytes alive and hears how it ended. Called from any thread.
@@ -103,6 +114,10 @@ pub trait OwnedCompletion: Sized + Send + Sync + 'static {
     fn view(&self) -> MessageView<'_>;
     /// Its headers, if the consumer asked for them. Asked once.
     fn headers(&self) -> Vec<HeaderView<'_>>;
+    /// How the host knows it.
+    fn id(&self) -> MessageId {
+        MessageId::NONE
+    }
     /// Called once: digested (`None`) or failed.
     fn complete(self, outcome: Option<Failure>);
 }
@@ -111,6 +126,13 @@ pub trait OwnedCompletion: Sized + Send + Sync + 'static {
 struct Held<C> {
     headers: Vec<HeaderView<'static>>,
     completion: C,
+}
+
+// === impl MessageId ===
+
+impl MessageId {
+    /// No message: calls count from 1.
+    pub const NONE: Self = Self { call: 0, index: 0 };
 }
 
 // === impl OwnedMessage ===
@@ -157,6 +179,15 @@ impl OwnedMessage {
         self.headers.as_slice()
     }
 
+    /// How the host knows it; [`MessageId::NONE`] where it is too old to say.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        // SAFETY: `data` came from `new` with this vtable, and is consumed only with `self`.
+        self.vtable
+            .id()
+            .map_or(MessageId::NONE, |id| unsafe { id(self.data) })
+    }
+
     /// Ends the message: digested (`None`) or failed.
     pub fn complete(self, outcome: Option<Failure>) {
         let this = std::mem::ManuallyDrop::new(self);
@@ -189,11 +220,17 @@ fn owned_vtable<C: OwnedCompletion>() -> OwnedVtableRef {
         drop(headers);
         crate::instance::never_unwind(|| completion.complete(outcome.into()));
     }
+    unsafe extern "C" fn id<C: OwnedCompletion>(data: *const c_void) -> MessageId {
+        // SAFETY: `data` is the box that `OwnedMessage::new::<C>` leaked; it is shared until `complete` takes it.
+        let held = unsafe { &*data.cast::<Held<C>>() };
+        crate::instance::never_unwind(|| held.completion.id())
+    }
     struct Table<C>(PhantomData<C>);
     impl<C: OwnedCompletion> Table<C> {
         const VALUE: &'static abi_stable::prefix_type::WithMetadata<OwnedVtable> =
             &abi_stable::prefix_type::WithMetadata::new(OwnedVtable {
                 complete: complete::<C>,
+                id: id::<C>,
             });
     }
     OwnedVtableRef(Table::<C>::VALUE.static_as_prefix())

@@ -10,12 +10,13 @@ use std::{
     task::{Poll, ready},
 };
 
-use devour_abi::{Call, CallReturn, DumpMode, Failure, FailureKind, LentCallHost, OwnedMessage};
+use devour_abi::{Call, CallReturn, DumpMode, Failure, FailureKind, LentCallHost, MessageId, OwnedMessage};
 use tokio::runtime::Handle;
 
 use super::plugin::AsyncHandler;
 use crate::{
     DigestError, Extract, Message,
+    context::poll_for,
     run::{Lane, cut_at, finish, may_begin},
 };
 
@@ -67,7 +68,7 @@ async fn task<C: Send + Sync + 'static, H: AsyncHandler<C>>(
     owned: OwnedMessage,
     dump: DumpMode,
 ) {
-    let ended = caught(digest::<C, H>(&consumer, &owned, dump)).await;
+    let ended = caught(owned.id(), digest::<C, H>(&consumer, &owned, dump)).await;
     let failure = match ended {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
@@ -92,13 +93,14 @@ async fn digest<C: Send + Sync + 'static, H: AsyncHandler<C>>(
     }
 }
 
-/// Runs a future to its end, or to its panic; that of its drop is caught too.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+/// Runs the future of a message to its end, or to its panic; that of its drop is caught too.
+async fn caught<F: Future>(cause: MessageId, future: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut place = pin!(Some(future));
     poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let future = place.as_mut().as_pin_mut();
-            let ended = ready!(future.expect("it is polled until it ends").poll(context));
+            let future = future.expect("it is polled until it ends");
+            let ended = ready!(poll_for(cause, future, context));
             place.set(None);
             Poll::Ready(ended)
         }));
@@ -139,12 +141,12 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime without drivers");
-        let fine = runtime.block_on(caught(async {
+        let fine = runtime.block_on(caught(MessageId::NONE, async {
             tokio::task::yield_now().await;
             7
         }));
         assert_eq!(fine.ok(), Some(7));
-        let late = runtime.block_on(caught(async {
+        let late = runtime.block_on(caught(MessageId::NONE, async {
             tokio::task::yield_now().await;
             panic!("late");
         }));
@@ -152,17 +154,20 @@ mod tests {
             .map_err(text)
             .map_or_else(|text| assert_eq!(text, "late"), |()| panic!("fine"));
         let spring = Spring;
-        let dropped = runtime.block_on(caught(async move {
+        let dropped = runtime.block_on(caught(MessageId::NONE, async move {
             tokio::task::yield_now().await;
             let _spring = spring;
         }));
         assert_eq!(dropped.map_err(text), Err("dropped".to_owned()));
         // A future whose first poll panics and that then panics in its drop: the first is told.
         let mut spring = Some(Spring);
-        let both = runtime.block_on(caught(poll_fn(move |_| {
-            assert!(spring.as_mut().is_none(), "polled");
-            Poll::Ready(())
-        })));
+        let both = runtime.block_on(caught(
+            MessageId::NONE,
+            poll_fn(move |_| {
+                assert!(spring.as_mut().is_none(), "polled");
+                Poll::Ready(())
+            }),
+        ));
         assert_eq!(both.map_err(text), Err("polled".to_owned()));
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use devour_abi::{HostServices, LogLevel, ProduceRecord};
+use devour_abi::{Delivered, Delivery, HostServices, LogLevel, MessageId, ProduceRecord};
 use serde_json::Value;
 
 use super::{Outcome, TestMessage};
@@ -210,6 +210,18 @@ impl HostServices for TestHost {
             headers: headers.collect(),
         });
         Ok(())
+    }
+
+    /// Acknowledged at once, at the place that it has among those of its topic.
+    fn produce_then(&self, record: &ProduceRecord<'_>, _: MessageId, delivery: Delivery) {
+        let of_topic = |said: &Said| {
+            let same = |produced: &&ProducedRecord| produced.topic == record.topic.as_str();
+            said.produced.iter().filter(same).count()
+        };
+        let offset = of_topic(&self.said()) as i64;
+        let partition = record.partition.max(0);
+        let outcome = self.produce_for(record, MessageId::NONE);
+        delivery.tell(outcome.map(|()| Delivered { partition, offset }));
     }
 
     fn pause(&self, topic: &str, partition: i32) -> Result<(), String> {
