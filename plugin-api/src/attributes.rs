@@ -5,6 +5,8 @@ use std::time::Duration;
 use devour_abi::{ConsumerType, Descriptor, IsolationDemand, SwapMode, Topics};
 use serde_json::Value;
 
+use crate::{AnySchema, Schema};
+
 /// The attributes of a consumer. Every one of them can be overridden by the route.
 ///
 /// ```
@@ -57,6 +59,15 @@ impl Attributes {
     #[must_use]
     pub fn config(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.descriptor.config.insert(key.into(), value.into());
+        self
+    }
+
+    /// The schema of the messages: the daemon shows its attributes. The digests of `#[consumer]` then take what it leaves
+    /// of a message; a [`Consumer`](crate::Consumer) by hand takes `Json<S>`.
+    #[must_use]
+    pub fn schema<S: Schema>(mut self) -> Self {
+        self.descriptor.schema_class = Some(S::NAME.to_owned());
+        self.descriptor.schema = Some(AnySchema::of::<S>().info());
         self
     }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     Message,
     json::{self, Fields},
+    schema::Meeting,
 };
 
 /// What a digest can take instead of a message.
@@ -30,6 +31,20 @@ pub trait Extract<'m>: Sized {
     /// # Errors
     /// Where the message's bytes are not what it is made from.
     fn extract(message: Message<'m>, dump: DumpMode) -> Result<Option<Self>, Undecodable>;
+
+    /// As [`extract`](Self::extract), from what a schema leaves of a message, where it is made from JSON.
+    ///
+    /// # Errors
+    /// Where the message's bytes are not what it is made from.
+    #[doc(hidden)]
+    fn extract_fitting(
+        message: Message<'m>,
+        dump: DumpMode,
+        meeting: Meeting,
+    ) -> Result<Option<Self>, Undecodable> {
+        let _ = meeting;
+        Self::extract(message, dump)
+    }
 }
 
 /// Why a message's bytes cannot be made into what its digest takes.
@@ -190,6 +205,15 @@ impl<'m, T: Deserialize<'m>> Extract<'m> for Json<T> {
     fn extract(message: Message<'m>, _: DumpMode) -> Result<Option<Self>, Undecodable> {
         Ok(json::decode(message.payload())?.map(Self))
     }
+
+    #[inline]
+    fn extract_fitting(
+        message: Message<'m>,
+        _: DumpMode,
+        meeting: Meeting,
+    ) -> Result<Option<Self>, Undecodable> {
+        Ok(json::decode_cut(message.payload(), meeting)?.map(Self))
+    }
 }
 
 impl<T> Deref for Json<T> {
@@ -213,6 +237,15 @@ impl<'m, F: Fields<'m>> Extract<'m> for JsonFields<F> {
     fn extract(message: Message<'m>, _: DumpMode) -> Result<Option<Self>, Undecodable> {
         Ok(json::decode_fields(message.payload())?.map(Self))
     }
+
+    #[inline]
+    fn extract_fitting(
+        message: Message<'m>,
+        _: DumpMode,
+        meeting: Meeting,
+    ) -> Result<Option<Self>, Undecodable> {
+        Ok(json::decode_fields_cut(message.payload(), meeting.schema)?.map(Self))
+    }
 }
 
 // === any ===
@@ -228,6 +261,17 @@ impl<'m> Extract<'m> for Dumped<'m> {
             DumpMode::Json => json::decode(message.payload())?.map(Self::Json),
         })
     }
+
+    fn extract_fitting(
+        message: Message<'m>,
+        dump: DumpMode,
+        meeting: Meeting,
+    ) -> Result<Option<Self>, Undecodable> {
+        match dump {
+            DumpMode::Json => Ok(json::decode_cut(message.payload(), meeting)?.map(Self::Json)),
+            DumpMode::Raw | DumpMode::Object => Self::extract(message, dump),
+        }
+    }
 }
 
 impl<'m, T: Extract<'m>> Extract<'m> for WithMessage<'m, T> {
@@ -237,6 +281,14 @@ impl<'m, T: Extract<'m>> Extract<'m> for WithMessage<'m, T> {
     #[inline]
     fn extract(message: Message<'m>, dump: DumpMode) -> Result<Option<Self>, Undecodable> {
         Ok(T::extract(message, dump)?.map(|value| Self { message, value }))
+    }
+
+    fn extract_fitting(
+        message: Message<'m>,
+        dump: DumpMode,
+        meeting: Meeting,
+    ) -> Result<Option<Self>, Undecodable> {
+        Ok(T::extract_fitting(message, dump, meeting)?.map(|value| Self { message, value }))
     }
 }
 

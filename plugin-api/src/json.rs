@@ -7,7 +7,10 @@ use serde::{
     de::{DeserializeSeed, Expected, IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::extract::Undecodable;
+use crate::{
+    extract::Undecodable,
+    schema::{AnySchema, Cut, Meeting},
+};
 
 /// The fields of a JSON object that are a digest's parameters. Written by [`consumer`](crate::consumer).
 pub trait Fields<'m>: Sized {
@@ -38,8 +41,42 @@ pub(crate) fn decode<'m, T: Deserialize<'m>>(payload: Option<&'m [u8]>) -> Resul
     match payload {
         Some(bytes) => serde_json::from_slice(bytes)
             .map(Some)
-            .map_err(|error| explain(bytes, &error)),
+            .map_err(|error| explain(bytes, &error, None)),
         None => Ok(serde_json::from_str("null").ok()),
+    }
+}
+
+/// As [`decode`], for the type that a schema is.
+pub(crate) fn decode_fitting<'m, T: Deserialize<'m>>(
+    payload: Option<&'m [u8]>,
+    schema: AnySchema,
+) -> Result<Option<T>, Undecodable> {
+    match payload {
+        Some(bytes) => serde_json::from_slice(bytes)
+            .map(Some)
+            .map_err(|error| explain(bytes, &error, Some(schema))),
+        None => decode(None),
+    }
+}
+
+/// As [`decode`], from what a schema leaves of the value.
+pub(crate) fn decode_cut<'m, T: Deserialize<'m>>(
+    payload: Option<&'m [u8]>,
+    meeting: Meeting,
+) -> Result<Option<T>, Undecodable> {
+    let schema = meeting.schema;
+    match payload {
+        Some(bytes) if !meeting.is_itself && schema.attributes().is_some() => {
+            let mut json = serde_json::Deserializer::from_slice(bytes);
+            let value = T::deserialize(Cut::new(&mut json, schema)).and_then(|value| {
+                json.end()?;
+                Ok(value)
+            });
+            value
+                .map(Some)
+                .map_err(|error| explain(bytes, &error, Some(schema)))
+        }
+        payload => decode_fitting(payload, schema),
     }
 }
 
@@ -54,7 +91,27 @@ pub(crate) fn decode_fields<'m, F: Fields<'m>>(payload: Option<&'m [u8]>) -> Res
             json.end()?;
             Ok(fields)
         });
-    fields.map(Some).map_err(|error| explain(bytes, &error))
+    fields.map(Some).map_err(|error| explain(bytes, &error, None))
+}
+
+/// As [`decode_fields`], from what a schema leaves of the object.
+pub(crate) fn decode_fields_cut<'m, F: Fields<'m>>(
+    payload: Option<&'m [u8]>,
+    schema: AnySchema,
+) -> Result<Option<F>, Undecodable> {
+    let (Some(bytes), Some(_)) = (payload, schema.attributes()) else {
+        return decode_fields(payload);
+    };
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let fields = Cut::new(&mut json, schema)
+        .deserialize_map(ObjectVisitor(PhantomData))
+        .and_then(|fields| {
+            json.end()?;
+            Ok(fields)
+        });
+    fields
+        .map(Some)
+        .map_err(|error| explain(bytes, &error, Some(schema)))
 }
 
 // === impl FieldReader ===
@@ -221,37 +278,51 @@ enum Frame {
     Array(usize),
 }
 
-/// serde_json's error with the path that it does not know.
+/// How far a reader came.
+struct Reached {
+    path: Vec<Frame>,
+    /// Where what it read last begins.
+    byte: usize,
+}
+
+/// serde_json's error with what it does not know: the path to the field, the byte, and the type of a field that is
+/// missing where a schema says it.
 #[cold]
-fn explain(bytes: &[u8], error: &serde_json::Error) -> Undecodable {
+fn explain(bytes: &[u8], error: &serde_json::Error, schema: Option<AnySchema>) -> Undecodable {
     if bytes.is_empty() {
         return Undecodable::new("the value is empty, expected JSON");
     }
-    let path = path_at(bytes, error.line(), error.column());
+    let reached = reach(bytes, error.line(), error.column());
     let shape = if error.is_data() { "" } else { "not JSON: " };
-    match path.as_str() {
-        "" => Undecodable::new(format!("{shape}{error}")),
-        path => Undecodable::new(format!("{shape}field `{path}`: {error}")),
-    }
+    let path = match reached.path_text().as_str() {
+        "" => String::new(),
+        path => format!("field `{path}`: "),
+    };
+    let expected = schema
+        .and_then(|schema| reached.missing_type(&error.to_string(), schema))
+        .map_or_else(String::new, |missing| format!(", expected {missing}"));
+    Undecodable::new(format!("{shape}{path}{error} (byte {}){expected}", reached.byte))
 }
 
-/// The path to the value that the reader was in when it had consumed JSON up to a line and column, such as
-/// `orders[3].price`. It walks well-formed JSON only as far as the reader did.
-fn path_at(bytes: &[u8], line: usize, column: usize) -> String {
+/// Where the reader was when it had consumed JSON up to a line and column. It walks well-formed JSON only as far as the
+/// reader did.
+fn reach(bytes: &[u8], line: usize, column: usize) -> Reached {
     let start: usize = bytes
         .split_inclusive(|byte| *byte == b'\n')
         .take(line.saturating_sub(1))
         .map(<[u8]>::len)
         .sum();
     let consumed = &bytes[..start.saturating_add(column).min(bytes.len())];
-    let mut frames: Vec<Frame> = Vec::new();
+    let mut path: Vec<Frame> = Vec::new();
     let mut text: Option<String> = None;
+    let mut token = 0;
     let mut at = 0;
     while let Some(byte) = consumed.get(at) {
+        let from = at;
         at += 1;
         match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => continue,
             b'"' => {
-                let from = at;
                 while let Some(byte) = consumed.get(at) {
                     match byte {
                         b'"' => break,
@@ -259,41 +330,69 @@ fn path_at(bytes: &[u8], line: usize, column: usize) -> String {
                         _ => at += 1,
                     }
                 }
-                text = Some(String::from_utf8_lossy(&consumed[from..at.min(consumed.len())]).into_owned());
+                text =
+                    Some(String::from_utf8_lossy(&consumed[from + 1..at.min(consumed.len())]).into_owned());
                 at += 1;
             }
             b':' => {
-                if let Some(Frame::Object(key)) = frames.last_mut() {
+                if let Some(Frame::Object(key)) = path.last_mut() {
                     *key = text.take();
                 }
             }
-            b',' => match frames.last_mut() {
+            b',' => match path.last_mut() {
                 Some(Frame::Object(key)) => *key = None,
                 Some(Frame::Array(index)) => *index += 1,
                 None => {}
             },
-            b'{' => frames.push(Frame::Object(None)),
-            b'[' => frames.push(Frame::Array(0)),
+            b'{' => path.push(Frame::Object(None)),
+            b'[' => path.push(Frame::Array(0)),
             b'}' | b']' => {
-                frames.pop();
+                path.pop();
             }
-            _ => {}
+            // A number or a word.
+            _ => {
+                let ends = |byte: &u8| b" \n\r\t,:{}[]\"".contains(byte);
+                at += consumed[at..].iter().take_while(|byte| !ends(byte)).count();
+            }
         }
+        token = from;
     }
-    let mut path = String::new();
-    for frame in frames {
-        match frame {
-            Frame::Object(Some(key)) => {
-                if !path.is_empty() {
-                    path.push('.');
+    Reached { path, byte: token }
+}
+
+// === impl Reached ===
+
+impl Reached {
+    /// Such as `orders[3].price`.
+    fn path_text(&self) -> String {
+        let mut text = String::new();
+        for frame in &self.path {
+            match frame {
+                Frame::Object(Some(key)) => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    text.push_str(key);
                 }
-                path.push_str(&key);
+                Frame::Array(index) => text.push_str(&format!("[{index}]")),
+                Frame::Object(None) => {}
             }
-            Frame::Array(index) => path.push_str(&format!("[{index}]")),
-            Frame::Object(None) => {}
         }
+        text
     }
-    path
+
+    /// The type of the field that serde's error says to be missing. It was noticed at the end of its object.
+    fn missing_type(&self, error: &str, schema: AnySchema) -> Option<&'static str> {
+        let (_, rest) = error.split_once("missing field `")?;
+        let (name, _) = rest.split_once('`')?;
+        let mut schema = schema;
+        for frame in &self.path {
+            if let Frame::Object(Some(key)) = frame {
+                schema = schema.find(key)?.schema?();
+            }
+        }
+        schema.find(name).map(|attribute| attribute.type_name)
+    }
 }
 
 #[cfg(test)]
@@ -314,11 +413,11 @@ mod tests {
         type Orders = BTreeMap<String, Vec<BTreeMap<String, u64>>>;
         assert_eq!(
             error::<Orders>(r#"{"a":[], "orders":[{"x":1},{"price":"ten"}]}"#),
-            "field `orders[1].price`: invalid type: string \"ten\", expected u64 at line 1 column 41"
+            "field `orders[1].price`: invalid type: string \"ten\", expected u64 at line 1 column 41 (byte 36)"
         );
         assert_eq!(
             error::<Orders>("{\"orders\":\n [{\"price\":\n -3}]}"),
-            "field `orders[0].price`: invalid value: integer `-3`, expected u64 at line 3 column 3"
+            "field `orders[0].price`: invalid value: integer `-3`, expected u64 at line 3 column 3 (byte 24)"
         );
     }
 

@@ -31,6 +31,7 @@
 //! - With `async fn digest` many messages are in flight at once; by hand that is an [`AsyncConsumer`].
 //! - A consumer that is `buffering` keeps what it digests until its `flush`.
 //! - [`Raw`], [`Object`] and [`Json`] are what a digest takes, one per dump mode.
+//! - [`macro@Schema`] cuts a payload down to the attributes that a struct names.
 //! - [`ConsumerContext`] counts, times, produces; `tracing` reaches the daemon's log.
 //! - [`testing`] feeds messages to a consumer without a broker.
 
@@ -49,13 +50,14 @@ mod log;
 mod message;
 pub mod plugin;
 mod run;
+pub mod schema;
 pub mod shim;
 pub mod testing;
 
 #[doc(inline)]
 pub use devour_abi as abi;
 pub use devour_abi::{Delivered, HostErrorKind};
-pub use devour_macros::{consumer, settings};
+pub use devour_macros::{Schema, consumer, settings};
 pub use schemars;
 pub use serde;
 pub use serde_json;
@@ -70,13 +72,14 @@ pub use context::{ConsumerContext, HostError, Record, context};
 pub use error::{DigestError, IntoOutcome, OrDigestError};
 pub use extract::{Dumped, Extract, Json, JsonFields, Object, Raw, Undecodable, WithMessage};
 pub use message::{Header, Message, TakenMessage};
+pub use schema::{AnySchema, Attribute, Schema};
 
 /// All that a plugin usually needs: `use devour::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         AsyncConsumer, Attributes, Batch, Consumer, ConsumerContext, Delivered, DigestError, Dumped,
         HostError, HostErrorKind, Json, Message, NoSettings, Object, OrDigestError, Raw, Record, Revoked,
-        TakenMessage, WithMessage,
+        Schema, TakenMessage, WithMessage,
         abi::{AssignedPartition, StartOffset},
         consumer, export_async_consumer, export_consumer, settings,
     };

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Attributes, Batch, Consumer, ConsumerContext, DigestError, Extract, Revoked,
+    Attributes, Batch, Consumer, ConsumerContext, DigestError, Extract, Message, Revoked, Undecodable,
     run::{self, Lane},
 };
 
@@ -107,6 +107,14 @@ pub trait Exported: Sized + 'static {
 pub trait Handler<C> {
     /// What it takes.
     type Message<'m>: Extract<'m>;
+    /// Makes it from a message: as it is, or from what the consumer's schema leaves of it.
+    ///
+    /// # Errors
+    /// Where the message's bytes are not what it is made from.
+    #[inline]
+    fn extract(message: Message<'_>, dump: DumpMode) -> Result<Option<Self::Message<'_>>, Undecodable> {
+        Extract::extract(message, dump)
+    }
     /// Digests.
     ///
     /// # Errors
@@ -118,6 +126,14 @@ pub trait Handler<C> {
 pub trait BatchHandler<C> {
     /// What its messages are.
     type Message<'m>: Extract<'m>;
+    /// Makes it from a message: as it is, or from what the consumer's schema leaves of it.
+    ///
+    /// # Errors
+    /// Where the message's bytes are not what it is made from.
+    #[inline]
+    fn extract(message: Message<'_>, dump: DumpMode) -> Result<Option<Self::Message<'_>>, Undecodable> {
+        Extract::extract(message, dump)
+    }
     /// Digests.
     ///
     /// # Errors

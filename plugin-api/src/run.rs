@@ -7,7 +7,7 @@ use abi_stable::std_types::ROption;
 use devour_abi::{Call, CallReturn, DumpMode, Failure, FailureKind, LentCallHost, MessageView, abi_stable};
 
 use crate::{
-    Batch, DigestError, Extract, Message,
+    Batch, DigestError, Message,
     plugin::{BatchHandler, Handler},
 };
 
@@ -142,7 +142,7 @@ pub(crate) fn one_by_one<C, H: Handler<C>>(consumer: &mut C, call: &Call<'_>, la
             return cut_at(index);
         }
         let message = Message::new(view, &host, index);
-        let failure = match Extract::extract(message, lane.dump) {
+        let failure = match H::extract(message, lane.dump) {
             Ok(Some(taken)) => match H::digest(consumer, view.offset, taken) {
                 Ok(()) => continue,
                 Err(error) => error.into_failure(),
@@ -183,7 +183,7 @@ pub(crate) fn all_at_once<C, H: BatchHandler<C>>(
             continue;
         }
         report_waiting(call, index, &mut waiting);
-        let failure = match Extract::extract(Message::new(view, &host, index), lane.dump) {
+        let failure = match H::extract(Message::new(view, &host, index), lane.dump) {
             Ok(Some(taken)) => {
                 batch.push(view.offset, taken);
                 places.push((index, view.order_tag));

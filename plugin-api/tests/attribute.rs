@@ -76,15 +76,15 @@ fn what_does_not_fit_names_field_type_value_and_position() {
     let texts: Vec<&str> = report.outcomes.iter().map(undecodable).collect();
     assert_eq!(
         texts[0],
-        "the field `id` is missing, expected u64 at line 1 column 18"
+        "the field `id` is missing, expected u64 at line 1 column 18 (byte 17)"
     );
     assert_eq!(
         texts[1],
-        "field `id`: invalid type: string \"one\", expected u64 at line 1 column 12"
+        "field `id`: invalid type: string \"one\", expected u64 at line 1 column 12 (byte 7)"
     );
     assert_eq!(
         texts[2],
-        "field `variables[1]`: invalid value: integer `-2`, expected u64 at line 1 column 29"
+        "field `variables[1]`: invalid value: integer `-2`, expected u64 at line 1 column 29 (byte 27)"
     );
     assert!(
         texts[3].starts_with("field `id`: invalid type: floating point `1e+23`, expected u64"),
@@ -141,7 +141,7 @@ struct Point {
     x: i32,
 }
 
-#[consumer(topic = ["shapes", "^more-.*"], strict, schema_class = Point, headers)]
+#[consumer(topic = ["shapes", "^more-.*"], strict, schema_class = "Point", headers)]
 impl Shapes {
     #[allow(clippy::too_many_arguments)]
     fn digest<'a>(

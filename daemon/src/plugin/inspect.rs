@@ -213,6 +213,9 @@ impl fmt::Display for ConsumerReport {
         if let Some(schema) = &said.schema_class {
             line("schema_class", schema)?;
         }
+        if let Some(schema) = &said.schema {
+            line("attributes", &schema.to_string())?;
+        }
         if let Some(schema) = &said.settings_schema {
             line("settings", &schema.to_string())?;
         }

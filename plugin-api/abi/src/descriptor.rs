@@ -1,5 +1,7 @@
 //! What a consumer says of itself. Crosses as JSON text, so that either side may know more than the other.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -33,6 +35,8 @@ pub struct Descriptor {
     pub digests: Vec<DigestInfo>,
     /// Name of the schema class of its messages, for people and tools.
     pub schema_class: Option<String>,
+    /// That schema's attributes, where it is more than a name.
+    pub schema: Option<SchemaInfo>,
     /// JSON Schema of its settings; absent means that any settings pass.
     pub settings_schema: Option<Value>,
     /// It takes messages beyond a call and completes them later. No message of an order tag is handed out while another
@@ -52,6 +56,33 @@ pub struct Descriptor {
     pub swap: SwapMode,
     /// Where its lanes may live.
     pub isolation: IsolationDemand,
+}
+
+/// A schema: what a payload is cut down to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchemaInfo {
+    /// Its name.
+    pub name: String,
+    /// The attributes that it takes; absent means all.
+    pub attributes: Option<Vec<AttributeInfo>>,
+    /// It stands within itself, and its attributes further out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeats: bool,
+}
+
+/// One attribute of a schema.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttributeInfo {
+    /// Its name in the payload.
+    pub name: String,
+    /// Its type, as the plugin's code has it.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// What cuts the objects in it; absent where it is taken whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaInfo>,
 }
 
 /// One digest of a consumer.
@@ -145,6 +176,26 @@ pub struct ConstructRequest {
     pub dump: Option<DumpMode>,
     /// What a tombstone is to a digest with JSON parameters: rejected, or passed over (false).
     pub reject_tombstones: bool,
+}
+
+// === impl SchemaInfo ===
+
+/// The attributes between braces, such as `{ id: u64, customer: Customer { name: String } }`.
+impl fmt::Display for SchemaInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(attributes) = &self.attributes else {
+            return f.write_str(if self.repeats { "{ .. }" } else { "{ all }" });
+        };
+        f.write_str("{")?;
+        for (place, attribute) in attributes.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(f, "{comma} {}: {}", attribute.name, attribute.type_name)?;
+            if let Some(schema) = &attribute.schema {
+                write!(f, " {schema}")?;
+            }
+        }
+        f.write_str(" }")
+    }
 }
 
 // === impl Topics ===

@@ -32,8 +32,8 @@ pub use abi_stable;
 pub use call::{Call, CallCell, CallHost, CallReturn, CutNumber, HostedCall, LentCallHost, Progress};
 pub use delivery::{Delivered, Delivery, HostErrorKind, HostFailure};
 pub use descriptor::{
-    ConstructRequest, ConsumerType, DescribeRequest, Descriptor, DigestInfo, DumpMode, IsolationDemand,
-    SwapMode, Topics,
+    AttributeInfo, ConstructRequest, ConsumerType, DescribeRequest, Descriptor, DigestInfo, DumpMode,
+    IsolationDemand, SchemaInfo, SwapMode, Topics,
 };
 pub use failure::{Failure, FailureKind};
 pub use host::{Host, HostServices, LogLevel, ProduceRecord};

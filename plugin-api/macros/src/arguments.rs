@@ -30,8 +30,8 @@ pub(crate) struct Arguments {
     pub(crate) asynchronous: Option<Span>,
     /// Where it says how many threads its runtime has.
     pub(crate) workers: Option<Span>,
-    /// Paths that must name types.
-    pub(crate) types: Vec<Path>,
+    /// The type that messages are cut by.
+    pub(crate) schema: Option<Path>,
 }
 
 /// The seed's three flags.
@@ -127,15 +127,14 @@ impl Arguments {
             "config" => self.config(input)?,
             "schema_class" => {
                 input.parse::<Token![=]>()?;
-                let class = if input.peek(LitStr) {
-                    input.parse::<LitStr>()?.value()
+                if input.peek(LitStr) {
+                    let name: LitStr = input.parse()?;
+                    self.add(quote! { .schema_class(#name) });
                 } else {
-                    let path: Path = input.parse()?;
-                    let last = path.segments.last().map(|segment| segment.ident.to_string());
-                    self.types.push(path);
-                    last.unwrap_or_default()
-                };
-                self.add(quote! { .schema_class(#class) });
+                    let schema: Path = input.parse()?;
+                    self.add(quote! { .schema::<#schema>() });
+                    self.schema = Some(schema);
+                }
             }
             "swap" => {
                 let variant = one_of(input, &[("beside", "Beside"), ("after", "After")])?;

@@ -1,8 +1,8 @@
 //! A digest method: what it takes, and the handler that calls it.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
-use syn::{Error, FnArg, GenericParam, Ident, ImplItemFn, Pat, Result, Type, spanned::Spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Error, FnArg, GenericParam, Ident, ImplItemFn, Pat, Path, Result, Type, spanned::Spanned};
 
 use crate::{
     arguments::{DigestArguments, Dump, Dumps, Mode},
@@ -24,6 +24,8 @@ pub(crate) struct Marks<'a> {
     pub(crate) own: &'a DigestArguments,
     pub(crate) block_dump: &'a Dumps,
     pub(crate) block_strict: bool,
+    /// What cuts the messages.
+    pub(crate) schema: Option<&'a Path>,
 }
 
 // === impl Digest ===
@@ -44,7 +46,8 @@ impl Digest {
                     "an async digest takes one message: many of them run at once, up to the route's `in_flight`",
                 ));
             }
-            let items = batch_handler(&handler, consumer, &name, &lent(message, &own));
+            let extract = marks.extract(message);
+            let items = batch_handler(&handler, consumer, &name, &lent(message, &own), &extract);
             let entry = quote! { ::devour::plugin::DigestEntry::batch::<#handler>(#text) };
             (items, quote! { ::devour::plugin::BatchHandler }, entry)
         } else {
@@ -72,11 +75,18 @@ impl Digest {
     }
 }
 
-fn batch_handler(handler: &Ident, consumer: &Type, name: &Ident, message: &TokenStream) -> TokenStream {
+fn batch_handler(
+    handler: &Ident,
+    consumer: &Type,
+    name: &Ident,
+    message: &TokenStream,
+    extract: &TokenStream,
+) -> TokenStream {
     quote! {
         struct #handler;
         impl ::devour::plugin::BatchHandler<#consumer> for #handler {
             type Message<'m> = #message;
+            #extract
             fn digest(
                 consumer: &mut #consumer,
                 batch: &mut ::devour::Batch<Self::Message<'_>>,
@@ -91,6 +101,7 @@ fn single_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: 
     let Taken {
         items,
         message,
+        extract,
         prepare,
         arguments,
     } = taken;
@@ -103,6 +114,7 @@ fn single_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: 
         struct #handler;
         impl ::devour::plugin::Handler<#consumer> for #handler {
             type Message<'m> = #message;
+            #extract
             #[inline]
             fn digest(
                 consumer: &mut #consumer,
@@ -120,6 +132,7 @@ fn async_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: &
     let Taken {
         items,
         message,
+        extract,
         prepare,
         arguments,
     } = taken;
@@ -136,6 +149,7 @@ fn async_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: &
         struct #handler;
         impl ::devour::asynchronous::plugin::AsyncHandler<#consumer> for #handler {
             type Message<'m> = #message;
+            #extract
             fn digest<'m>(consumer: &'m #consumer, offset: i64, taken: Self::Message<'m>) -> #future {
                 async move {
                     #prepare
@@ -146,10 +160,47 @@ fn async_handler(handler: &Ident, consumer: &Type, method: &ImplItemFn, taken: &
     }
 }
 
+// === impl Marks ===
+
+impl Marks<'_> {
+    /// How `Message`, which the author wrote as `ty`, is made where a schema cuts the messages.
+    fn extract(&self, ty: &Type) -> TokenStream {
+        let is_itself = |schema: &Path| {
+            argument_of(ty, "Json").is_some_and(|inner| {
+                inner.to_token_stream().to_string() == schema.to_token_stream().to_string()
+            })
+        };
+        match self.schema {
+            // It takes no more than the schema's attributes by itself.
+            Some(schema) if is_itself(schema) => extract_by(quote! { fit_itself }, schema),
+            _ => self.extract_fields(),
+        }
+    }
+
+    fn extract_fields(&self) -> TokenStream {
+        self.schema
+            .map_or_else(TokenStream::new, |schema| extract_by(quote! { fit }, schema))
+    }
+}
+
+fn extract_by(how: TokenStream, schema: &Path) -> TokenStream {
+    quote! {
+        #[inline]
+        fn extract(
+            message: ::devour::Message<'_>,
+            dump: ::devour::abi::DumpMode,
+        ) -> ::std::result::Result<::std::option::Option<Self::Message<'_>>, ::devour::Undecodable> {
+            ::devour::schema::#how::<#schema, Self::Message<'_>>(message, dump)
+        }
+    }
+}
+
 /// What a digest takes and how its arguments are made of it.
 struct Taken {
     items: TokenStream,
     message: TokenStream,
+    /// How that is made, where a schema cuts it first.
+    extract: TokenStream,
     prepare: TokenStream,
     arguments: Vec<TokenStream>,
 }
@@ -189,6 +240,7 @@ impl Taken {
             Some(message) => Ok(Self {
                 items: TokenStream::new(),
                 message,
+                extract: marks.extract(&parameters[0].ty),
                 prepare: TokenStream::new(),
                 arguments: vec![quote! { taken }],
             }),
@@ -256,9 +308,20 @@ impl Taken {
         } else {
             (fields, quote! { #unpack taken.0; })
         };
+        let named = marks.schema.map(|schema| {
+            let text =
+                "a parameter is no attribute of the consumer's `schema_class`: it would always be missing";
+            quote_spanned! { schema.span() =>
+                const _: () = ::std::assert!(
+                    ::devour::schema::takes(<#schema as ::devour::Schema>::ATTRIBUTES, &[#(#names),*]),
+                    #text
+                );
+            }
+        });
         Ok(Self {
-            items,
+            items: quote! { #items #named },
             message,
+            extract: marks.extract_fields(),
             prepare,
             arguments,
         })

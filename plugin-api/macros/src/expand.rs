@@ -51,7 +51,6 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
         .symbol
         .as_ref()
         .map_or_else(|| type_name.to_string(), syn::LitStr::value);
-    let types = &arguments.types;
     let (plugin, entry, export) = match kind {
         Kind::Sync => (
             quote! { ::devour::plugin::Plugin },
@@ -68,7 +67,6 @@ pub(crate) fn consumer(arguments: TokenStream, item: TokenStream) -> Result<Toke
     Ok(quote! {
         #block
         const _: () = {
-            #(const _: ::std::marker::PhantomData<#types> = ::std::marker::PhantomData;)*
             #(#items)*
             impl #plugin for #consumer {
                 type Settings = #settings;
@@ -155,6 +153,7 @@ fn digests(block: &ItemImpl, arguments: &Arguments) -> Result<(Kind, Vec<Digest>
             own,
             block_dump: &arguments.dump,
             block_strict: arguments.strict,
+            schema: arguments.schema.as_ref(),
         };
         digests.push(Digest::new(index, &block.self_ty, method, &marks)?);
     }

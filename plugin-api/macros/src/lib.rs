@@ -7,6 +7,7 @@ mod expand;
 mod life;
 mod literal;
 mod parameter;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -30,7 +31,7 @@ use quote::quote;
 /// | `dump_raw`, `dump_obj`, `dump_json` | how digests take a message; raw beats obj beats json |
 /// | `digests(a, b)` | methods that are digests, beside those marked `#[digest]`; else `digest` or `digest_batch` is |
 /// | `digest_name = "a"` | the one that is called unless the route names another; else the first |
-/// | `schema_class = "Order"` or `= Order` | name of the messages' schema |
+/// | `schema_class = Order` | a type that derives `Schema` and `Deserialize`: JSON is cut by it before the digest takes it, and what does not fit is rejected; `= "Order"` is a name for people alone |
 /// | `settings = MySettings` | type of the plugin's settings; needs `fn construct` |
 /// | `strict` | fields that the digest does not name are rejected |
 /// | `headers`, `headers = false` | digests see headers, or do not |
@@ -157,6 +158,56 @@ pub fn consumer(arguments: TokenStream, item: TokenStream) -> TokenStream {
             let block = expand::unmarked(item);
             quote! { #block #error }
         })
+        .into()
+}
+
+/// Makes a struct a schema whose attributes are its fields, by the names that serde gives them (`rename`, `rename_all`,
+/// `alias`, `skip` are heeded). A field whose type is a schema itself (or `Option`, `Vec`, `Box` of one) is cut by it.
+///
+/// | `#[schema(..)]` | meaning |
+/// |---|---|
+/// | on the struct: `all` | no list of attributes: all are taken |
+/// | on the struct: `name = "Order"` | its name, else the type's |
+/// | on a field: `whole` | its objects are taken whole, although its type is a schema |
+///
+/// ```
+/// use devour::{prelude::*, serde_json::{Map, json}};
+///
+/// #[derive(Schema, Deserialize)]
+/// #[serde(crate = "devour::serde", rename_all = "camelCase")]
+/// struct Order {
+///     order_id: u64,
+///     #[serde(rename = "type")]
+///     kind: Option<String>,
+/// }
+///
+/// assert_eq!(Order::cut(json!({"orderId": 1, "order_id": 2, "type": "b2b"}), Map::new()), json!({"orderId": 1, "type": "b2b"}));
+/// ```
+/// ```compile_fail
+/// use devour::prelude::*;
+/// #[derive(Schema)]
+/// struct Flattened {
+///     #[serde(flatten)] // which attributes there are stands nowhere
+///     rest: std::collections::BTreeMap<String, u64>,
+/// }
+/// ```
+/// ```compile_fail
+/// use devour::prelude::*;
+/// #[derive(Schema, Deserialize)]
+/// #[serde(crate = "devour::serde")]
+/// struct Order { id: u64 }
+/// #[derive(Default)]
+/// struct Bills;
+/// #[consumer(topic = "orders", schema_class = Order)]
+/// impl Bills {
+///     fn digest(&mut self, offset: i64, cents: u64) {} // no attribute of `Order`
+/// }
+/// ```
+#[proc_macro_derive(Schema, attributes(schema, serde))]
+pub fn schema(item: TokenStream) -> TokenStream {
+    let item = syn::parse_macro_input!(item as syn::DeriveInput);
+    schema::derive(&item)
+        .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }
 

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::run::{self, Tasks};
 use crate::{
-    AsyncConsumer, Attributes, ConsumerContext, DigestError, Extract, Revoked, plugin::info, run::Lane,
+    AsyncConsumer, Attributes, ConsumerContext, DigestError, Extract, Message, Revoked, Undecodable,
+    plugin::info, run::Lane,
 };
 
 /// An async type with its digests and its life. The methods are those of [`AsyncConsumer`], whose docs hold.
@@ -87,6 +88,14 @@ pub trait AsyncPlugin: Sized + Send + Sync + 'static {
 pub trait AsyncHandler<C: 'static>: 'static {
     /// What it takes.
     type Message<'m>: Extract<'m> + Send;
+    /// See [`Handler::extract`](crate::plugin::Handler::extract).
+    ///
+    /// # Errors
+    /// Where the message's bytes are not what it is made from.
+    #[inline]
+    fn extract(message: Message<'_>, dump: DumpMode) -> Result<Option<Self::Message<'_>>, Undecodable> {
+        Extract::extract(message, dump)
+    }
     /// Digests.
     ///
     /// # Errors

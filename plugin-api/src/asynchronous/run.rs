@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::plugin::AsyncHandler;
 use crate::{
-    DigestError, Extract, Message,
+    DigestError, Message,
     context::poll_for,
     run::{Lane, cut_at, finish, may_begin},
 };
@@ -40,7 +40,7 @@ pub(super) fn spawn_each<C: Send + Sync + 'static, H: AsyncHandler<C>>(
         }
         // Decoded here to know whether it can be, and again in the task, from bytes that last as long as the task: what
         // is decoded may borrow from them. So what cannot be decoded is told at once and is never in flight.
-        let decoded = <H::Message<'_> as Extract<'_>>::extract(Message::new(view, &host, index), lane.dump());
+        let decoded = H::extract(Message::new(view, &host, index), lane.dump());
         let failure = match decoded {
             Ok(Some(_)) => match call.host.take(index) {
                 Ok(owned) => {
@@ -83,7 +83,7 @@ async fn digest<C: Send + Sync + 'static, H: AsyncHandler<C>>(
     dump: DumpMode,
 ) -> Result<(), Failure> {
     let view = owned.view();
-    match <H::Message<'_> as Extract<'_>>::extract(Message::taken(&view, owned), dump) {
+    match H::extract(Message::taken(&view, owned), dump) {
         Ok(Some(message)) => H::digest(consumer, view.offset, message)
             .await
             .map_err(DigestError::into_failure),
