@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, Write},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -36,9 +36,21 @@ pub enum CommandError {
 /// Runs `command` with nothing on standard input; kills it if it does not end `within`. It prints to files: a pipe
 /// that something it started holds open would never end.
 pub fn run(command: &mut Command, within: Duration) -> Result<Finished, CommandError> {
+    run_with(command, Stdio::null(), within)
+}
+
+/// As [`run`], with `input` on standard input.
+pub fn run_fed(command: &mut Command, input: &str, within: Duration) -> Result<Finished, CommandError> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input.as_bytes())?;
+    file.rewind()?;
+    run_with(command, file.into(), within)
+}
+
+fn run_with(command: &mut Command, stdin: Stdio, within: Duration) -> Result<Finished, CommandError> {
     let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
     command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?);
     let begin = Instant::now();

@@ -90,6 +90,7 @@ scenarios! {
     plugin_kills_itself,
     plugin_sigkilled,
     poison_message,
+    produce_command,
     queued_max_messages,
     rate_limited,
     release_after,

@@ -11,6 +11,7 @@ mod dead_letter;
 mod demo;
 mod hidden;
 mod plugins;
+mod produce;
 mod reload;
 mod run;
 mod schema;
@@ -55,6 +56,8 @@ enum Command {
     /// What a route gave up, and the way back.
     #[command(subcommand)]
     DeadLetter(dead_letter::Command),
+    /// Sends lines or JSON from a file or standard input to a route's topic, or to any topic.
+    Produce(produce::Args),
     /// Tells a running daemon to read its settings and plugins again.
     Reload(reload::Args),
     /// Shows how a running daemon's routes stand.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Some(Command::Consume(args)) => consume::run(settings, &args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::DeadLetter(command)) => dead_letter::run(settings, &command),
+        Some(Command::Produce(args)) => produce::run(settings, &args),
         Some(Command::Reload(args)) => reload::run(&args),
         Some(Command::Status(args)) => status::status(&args),
         Some(Command::Pause(args)) => control::pause(&args),

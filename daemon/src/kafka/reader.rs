@@ -65,6 +65,19 @@ impl Reader {
         Ok(Self { consumer })
     }
 
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: &str, timeout: Duration) -> Result<i32, ClientError> {
+        let found = self.consumer.topics(&[topic.to_owned()], timeout)?;
+        let code = found
+            .first()
+            .map_or(ErrorCode::UNKNOWN_TOPIC_OR_PART, |found| found.error);
+        if !code.is_ok() {
+            return Err(ClientError::call("asking for the topic", code));
+        }
+        let count = found.first().map_or(0, |found| found.partitions.len());
+        Ok(i32::try_from(count).unwrap_or(i32::MAX))
+    }
+
     /// All partitions of a topic from their first offset to their present end.
     pub fn extents(&self, topic: &str, timeout: Duration) -> Result<Vec<Extent>, ClientError> {
         let found = self.consumer.topics(&[topic.to_owned()], timeout)?;

@@ -104,7 +104,10 @@ pub(super) fn check_rate(rate: &str) -> Result<(), String> {
 }
 
 /// `200/s`, `30/m`, `5/h`.
-pub(super) fn parse_rate(rate: &str) -> Result<RateLimit, String> {
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn parse_rate(rate: &str) -> Result<RateLimit, String> {
     let form = || "a rate is a number of messages and a time, as in `200/s`, `30/m` or `5/h`".to_owned();
     let (messages, time) = rate.split_once('/').ok_or_else(form)?;
     let messages: u32 = messages.trim().parse().map_err(|_| form())?;

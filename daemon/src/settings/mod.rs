@@ -39,6 +39,7 @@ pub use bounds::{Limits, RouteBounds, RouteSandbox};
 pub use config_types::{ConsumerConfig, MembershipProtocol, OffsetReset};
 pub use environment::{Environment, ProcessEnvironment, SettingsFile, locate};
 pub use findings::{Finding, Findings, Severity};
+pub use forms::parse_rate;
 pub use json_schema::json_schema;
 pub use load::{load, parse};
 pub use positions::{KeyPath, Position, Segment};

@@ -104,7 +104,7 @@ impl Planner {
     ///
     /// # Errors
     /// Everything that is wrong with them and the plugin, as one finding.
-    pub(super) fn describe(&self, settings: &Settings, route: &Route) -> Result<Descriptor, PlanFinding> {
+    pub fn describe(&self, settings: &Settings, route: &Route) -> Result<Descriptor, PlanFinding> {
         let checked = bounds::of(route).and_then(|bounds| self.checked(settings, route, &bounds));
         match checked {
             Ok(checked) => Ok(checked.probe.descriptor),

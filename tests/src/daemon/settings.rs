@@ -115,6 +115,14 @@ impl Route {
         self
     }
 
+    /// Without that key.
+    pub fn without(mut self, key: &str) -> Self {
+        if let Value::Object(keys) = &mut self.keys {
+            keys.remove(key);
+        }
+        self
+    }
+
     /// Each digest of a ledger takes this long.
     pub fn work_us(self, work_us: u64) -> Self {
         self.with("settings", json!({"work_us": work_us}))
