@@ -58,6 +58,23 @@ pub struct Record {
     timestamp_ms: Option<i64>,
 }
 
+/// What a [`Record`] is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordParts {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition; `None` leaves it to the key.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value; `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// The headers, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since the epoch; `None` is now.
+    pub timestamp_ms: Option<i64>,
+}
+
 thread_local! {
     /// The context of the instance that this thread is in, during a call or a step of its life.
     static CURRENT: RefCell<Option<ConsumerContext>> = const { RefCell::new(None) };
@@ -209,7 +226,7 @@ impl ConsumerContext {
     pub fn produce_async(
         &self,
         record: &Record,
-    ) -> impl Future<Output = Result<Delivered, HostError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Delivered, HostError>> + Send + 'static + use<> {
         let (told, outcome) = tokio::sync::oneshot::channel();
         let delivery = Delivery::new(move |outcome| {
             // Nobody waits any more where the future was dropped.
@@ -382,6 +399,33 @@ impl Record {
         self
     }
 
+    /// Where it goes.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// All of it, to keep it elsewhere; [`Record::from`] is the way back.
+    #[must_use]
+    pub fn into_parts(self) -> RecordParts {
+        let Self {
+            topic,
+            partition,
+            key,
+            payload,
+            headers,
+            timestamp_ms,
+        } = self;
+        RecordParts {
+            topic,
+            partition,
+            key,
+            payload,
+            headers,
+            timestamp_ms,
+        }
+    }
+
     fn header_views(&self) -> Vec<HeaderView<'_>> {
         self.headers
             .iter()
@@ -400,6 +444,27 @@ impl Record {
             payload: self.payload.as_deref().map(Into::into).into(),
             headers: headers.into(),
             timestamp_ms: self.timestamp_ms.unwrap_or(-1),
+        }
+    }
+}
+
+impl From<RecordParts> for Record {
+    fn from(parts: RecordParts) -> Self {
+        let RecordParts {
+            topic,
+            partition,
+            key,
+            payload,
+            headers,
+            timestamp_ms,
+        } = parts;
+        Self {
+            topic,
+            partition,
+            key,
+            payload,
+            headers,
+            timestamp_ms,
         }
     }
 }

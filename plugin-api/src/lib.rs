@@ -32,6 +32,7 @@
 //! - A consumer that is `buffering` keeps what it digests until its `flush`.
 //! - [`Raw`], [`Object`] and [`Json`] are what a digest takes, one per dump mode.
 //! - [`macro@Schema`] cuts a payload down to the attributes that a struct names.
+//! - A [`Producer`] is a payload on its way to a topic; its [`Schema`] cuts it.
 //! - [`ConsumerContext`] counts, times, produces; `tracing` reaches the daemon's log.
 //! - [`testing`] feeds messages to a consumer without a broker.
 
@@ -49,6 +50,7 @@ pub mod json;
 mod log;
 mod message;
 pub mod plugin;
+mod producer;
 mod run;
 pub mod schema;
 pub mod shim;
@@ -68,18 +70,22 @@ pub use asynchronous::consumer::AsyncConsumer;
 pub use attributes::Attributes;
 pub use batch::{Batch, BatchEntry, Place};
 pub use consumer::{Consumer, NoSettings, Revoked};
-pub use context::{ConsumerContext, HostError, Record, context};
+pub use context::{ConsumerContext, HostError, Record, RecordParts, context};
 pub use error::{DigestError, IntoOutcome, OrDigestError};
 pub use extract::{Dumped, Extract, Json, JsonFields, Object, Raw, Undecodable, WithMessage};
 pub use message::{Header, Message, TakenMessage};
+pub use producer::{
+    Event, Extras, PartitionKey, ProduceContext, ProduceError, Producer, ProducerConfig, ProducerType,
+    generic_topic, produce,
+};
 pub use schema::{AnySchema, Attribute, Schema};
 
 /// All that a plugin usually needs: `use devour::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        AsyncConsumer, Attributes, Batch, Consumer, ConsumerContext, Delivered, DigestError, Dumped,
-        HostError, HostErrorKind, Json, Message, NoSettings, Object, OrDigestError, Raw, Record, Revoked,
-        Schema, TakenMessage, WithMessage,
+        AsyncConsumer, Attributes, Batch, Consumer, ConsumerContext, Delivered, DigestError, Dumped, Event,
+        Extras, HostError, HostErrorKind, Json, Message, NoSettings, Object, OrDigestError, ProduceContext,
+        Producer, ProducerConfig, Raw, Record, Revoked, Schema, TakenMessage, WithMessage,
         abi::{AssignedPartition, StartOffset},
         consumer, export_async_consumer, export_consumer, settings,
     };
@@ -92,3 +98,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/writing-a-plugin.md")]
 struct Guide;
+
+/// The page on producing, as above.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/producing.md")]
+struct Producing;
