@@ -244,6 +244,20 @@ impl ConsumerContext {
         }
     }
 
+    /// Produces a record now; `hear` is called once, from any thread, when it is known whether it is written.
+    #[cfg(feature = "outbox")]
+    pub(crate) fn produce_told(
+        &self,
+        record: &Record,
+        hear: impl FnOnce(Result<(), HostError>) + Send + 'static,
+    ) {
+        let delivery = Delivery::new(move |outcome| hear(outcome.map(drop).map_err(HostError::from)));
+        let headers = record.header_views();
+        self.inner
+            .host
+            .produce_then(&record.view(&headers), current_cause(), delivery);
+    }
+
     /// Stops reading a partition until it is resumed.
     ///
     /// # Errors

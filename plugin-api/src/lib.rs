@@ -49,6 +49,8 @@ mod extract;
 pub mod json;
 mod log;
 mod message;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 pub mod plugin;
 mod producer;
 mod run;
