@@ -13,6 +13,7 @@ pub mod members;
 pub mod memory;
 pub mod misdeeds;
 pub mod nspawn;
+pub mod outputs;
 pub mod process;
 pub mod scale;
 pub mod scenario;

@@ -15,6 +15,6 @@ pub use protocol::{Answer, Asked, Request};
 pub use server::serve;
 pub use socket::{ControlSocket, SocketError};
 pub use status::{
-    ByHandStatus, CountStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus, Status,
-    ThreadStatus,
+    ByHandStatus, CountStatus, OutputStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus,
+    Status, ThreadStatus,
 };

@@ -61,6 +61,8 @@ pub struct RouteStatus {
     pub at_work: Option<String>,
     /// What the route has done since the daemon started, or a reload gave it a new client.
     pub counts: CountStatus,
+    /// What its digests produced in that time.
+    pub outputs: OutputStatus,
     /// How often something of it was started again.
     pub restarts: RestartStatus,
     /// What `on_error.then: stop` has stopped: the first thousand.
@@ -118,6 +120,20 @@ pub struct CountStatus {
     pub skipped: u64,
     /// Their dead letters are with the brokers.
     pub dead_lettered: u64,
+}
+
+/// Records, by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutputStatus {
+    /// Produced.
+    pub produced: u64,
+    /// The brokers have them.
+    pub acknowledged: u64,
+    /// They were not written.
+    pub failed: u64,
+    /// What is on its way takes so many bytes.
+    pub waiting_bytes: u64,
 }
 
 /// Restarts that nobody ordered.

@@ -260,6 +260,16 @@ fn whole(route: &RouteStatus, now: i64) -> String {
             counts.digested, counts.skipped, counts.dead_lettered, counts.failed
         ),
     );
+    let outputs = &route.outputs;
+    if outputs.produced > 0 {
+        line(
+            "outputs",
+            format!(
+                "{} produced, {} acknowledged, {} failed; {} bytes wait for the brokers",
+                outputs.produced, outputs.acknowledged, outputs.failed, outputs.waiting_bytes
+            ),
+        );
+    }
     line(
         "restarts",
         format!(

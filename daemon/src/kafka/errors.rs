@@ -103,6 +103,8 @@ impl ErrorCode {
     pub const AUTHENTICATION: Self = Self(-169);
     pub const NO_OFFSET: Self = Self(-168);
     pub const TIMED_OUT_QUEUE: Self = Self(-166);
+    pub const PURGE_QUEUE: Self = Self(-152);
+    pub const PURGE_INFLIGHT: Self = Self(-151);
     pub const FATAL: Self = Self(-150);
     pub const MAX_POLL_EXCEEDED: Self = Self(-147);
     pub const ASSIGNMENT_LOST: Self = Self(-142);
@@ -111,6 +113,7 @@ impl ErrorCode {
     pub const REQUEST_TIMED_OUT: Self = Self(7);
     pub const MSG_SIZE_TOO_LARGE: Self = Self(10);
     pub const OFFSET_METADATA_TOO_LARGE: Self = Self(12);
+    pub const INVALID_TOPIC: Self = Self(17);
     pub const NETWORK_EXCEPTION: Self = Self(13);
     pub const COORDINATOR_LOAD_IN_PROGRESS: Self = Self(14);
     pub const COORDINATOR_NOT_AVAILABLE: Self = Self(15);

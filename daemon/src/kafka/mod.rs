@@ -24,6 +24,7 @@ mod query;
 mod reader;
 mod rebalance;
 mod sender;
+mod shared_sender;
 mod statistics;
 mod topics;
 
@@ -41,12 +42,14 @@ pub use membership::group_instance_id;
 pub use native::live_clients;
 pub use producer::{Producer, ProducerError, Record};
 pub use properties::{
-    ClientProperties, PropertyFinding, Protocol, consumer_properties, producer_properties, sender_properties,
+    ClientProperties, PropertyFinding, Protocol, consumer_properties, output_properties, producer_properties,
+    sender_properties,
 };
 pub use property_check::{check, check_sender, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
 pub use reader::{Extent, Reader, reader_properties};
 pub use rebalance::{Rebalance, Revocation, Start, StartOffset};
 pub use sender::{Sender, SenderReport, Ticket};
+pub use shared_sender::SenderShare;
 pub use statistics::{PartitionStatistics, Statistics};
 pub use topics::{InternalTopics, PatternError, TopicPattern, is_internal, is_pattern};

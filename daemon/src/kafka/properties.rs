@@ -249,6 +249,23 @@ pub fn sender_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<Prop
     Ok(properties)
 }
 
+/// Properties of the producer of what plugins produce: as [`sender_properties`], but a record is tried until it is written
+/// or refused, as long as its route lives.
+pub fn output_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<PropertyFinding>> {
+    let mut properties = sender_properties(cluster)?;
+    properties.map.remove("sticky.partitioning.linger.ms");
+    // Offsets wait for it: to give up would only be to digest again what is written by then.
+    properties.ours("message.timeout.ms", "0");
+    // Each route bounds its own bytes; a full queue would be another route's doing.
+    properties.ours("queue.buffering.max.messages", "0");
+    properties.ours("queue.buffering.max.kbytes", "2147483647");
+    if properties.get("partitioner").is_none() {
+        // As in Java's client.
+        properties.ours("partitioner", "murmur2_random");
+    }
+    Ok(properties)
+}
+
 fn of_cluster(cluster: &Cluster) -> ClientProperties {
     let mut properties = ClientProperties {
         map: BTreeMap::new(),

@@ -17,14 +17,24 @@ use super::producer::Record;
 use super::properties::ClientProperties;
 use crate::settings::RouteName;
 
-/// A producer for one thread. Records of one partition are written in the order in which they were sent; each is told
-/// of once, as delivered or as failed. A record's partition is a wish: where the topic has no such partition, the key
-/// decides as in Java's client, and chance where there is no key.
+/// A producer whose reports one thread takes. Records of one partition are written in the order in which they were sent;
+/// each is told of once, as delivered or as failed.
 pub struct Sender {
     handle: SenderHandle,
+    placing: Placing,
 }
 
-/// The number that its owner gave to a record, below 2^40.
+/// What the partition of a record means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placing {
+    /// A wish: where the topic has no such partition, the key decides as in Java's client, and chance where there is no
+    /// key.
+    Wish,
+    /// An order: where the topic has no such partition, the record fails.
+    Order,
+}
+
+/// The number that its owner gave to a record; below 2^40 where partitions are wishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
@@ -64,11 +74,29 @@ struct SenderHandle {
 
 impl Sender {
     /// Makes the client. Nothing is contacted yet that this call would wait for. `wake`, an eventfd, becomes readable
-    /// when there is something to [`take`](Self::take); a copy of it is kept.
+    /// when there is something to [`take`](Self::take); a copy of it is kept. A record's partition is a wish.
     pub fn create(
         properties: &ClientProperties,
         route: RouteName,
         wake: impl AsFd,
+    ) -> Result<Self, ClientError> {
+        Self::make(properties, route, wake, Placing::Wish)
+    }
+
+    /// As [`Sender::create`]; a record's partition is an order.
+    pub fn create_strict(
+        properties: &ClientProperties,
+        route: RouteName,
+        wake: impl AsFd,
+    ) -> Result<Self, ClientError> {
+        Self::make(properties, route, wake, Placing::Order)
+    }
+
+    fn make(
+        properties: &ClientProperties,
+        route: RouteName,
+        wake: impl AsFd,
+        placing: Placing,
     ) -> Result<Self, ClientError> {
         let wake = wake
             .as_fd()
@@ -83,12 +111,17 @@ impl Sender {
         // SAFETY: the configuration is live; the client made of it keeps `context` in its handle. On success
         // `rd_kafka_new` owns the configuration, so it is forgotten; on failure it stays ours.
         let rk = unsafe {
-            callbacks::install_producer(config.ptr(), &context, delivered);
-            let topics = sys::rd_kafka_conf_get_default_topic_conf(config.ptr());
-            if topics.is_null() {
-                return Err(ClientError::Create("its properties have none for topics".into()));
+            match placing {
+                Placing::Order => callbacks::install_producer(config.ptr(), &context, delivered_strictly),
+                Placing::Wish => {
+                    callbacks::install_producer(config.ptr(), &context, delivered);
+                    let topics = sys::rd_kafka_conf_get_default_topic_conf(config.ptr());
+                    if topics.is_null() {
+                        return Err(ClientError::Create("its properties have none for topics".into()));
+                    }
+                    sys::rd_kafka_topic_conf_set_partitioner_cb(topics, Some(partition));
+                }
             }
-            sys::rd_kafka_topic_conf_set_partitioner_cb(topics, Some(partition));
             let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
             let rk = sys::rd_kafka_new(kind, config.ptr(), buffer.as_mut_ptr(), buffer.len());
             let Some(rk) = NonNull::new(rk) else {
@@ -117,7 +150,7 @@ impl Sender {
         // SAFETY: a live client; null is its main queue, so log lines wait for this sender's thread.
         let code = unsafe { sys::rd_kafka_set_log_queue(handle.rk(), std::ptr::null_mut()) };
         match ErrorCode::from(code) {
-            ErrorCode::NONE => Ok(Self { handle }),
+            ErrorCode::NONE => Ok(Self { handle, placing }),
             code => Err(ClientError::call("sending the log to the client's queue", code)),
         }
     }
@@ -137,9 +170,13 @@ impl Sender {
         };
         type Union = sys::rd_kafka_vu_s__bindgen_ty_1;
         let value = |vtype, u: Union| sys::rd_kafka_vu_t { vtype, u };
+        let (partition, opaque) = match self.placing {
+            Placing::Wish => (BY_PARTITIONER, Opaque::new(ticket, record.partition).0),
+            Placing::Order => (record.partition.unwrap_or(BY_PARTITIONER), ticket.0 as usize),
+        };
         let mut values = vec![
             value(V::RD_KAFKA_VTYPE_TOPIC, Union { cstr: topic.as_ptr() }),
-            value(V::RD_KAFKA_VTYPE_PARTITION, Union { i32_: BY_PARTITIONER }),
+            value(V::RD_KAFKA_VTYPE_PARTITION, Union { i32_: partition }),
             value(
                 V::RD_KAFKA_VTYPE_MSGFLAGS,
                 Union {
@@ -156,7 +193,7 @@ impl Sender {
             value(
                 V::RD_KAFKA_VTYPE_OPAQUE,
                 Union {
-                    ptr: Opaque::new(ticket, record.partition).0 as *mut c_void,
+                    ptr: opaque as *mut c_void,
                 },
             ),
         ];
@@ -205,8 +242,8 @@ impl Sender {
         (!code.is_ok()).then_some(ClientError::Fatal { code, text })
     }
 
-    /// Ends the client; what is still on its way is given up. Whether it is destroyed by `deadline`.
-    pub fn close(self, deadline: Instant) -> bool {
+    /// Gives up what is on its way: each record is told of as failed.
+    pub fn purge(&self) {
         // SAFETY: a live client.
         unsafe {
             let flags = sys::RD_KAFKA_PURGE_F_QUEUE
@@ -214,6 +251,11 @@ impl Sender {
                 | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
             sys::rd_kafka_purge(self.handle.rk(), flags);
         }
+    }
+
+    /// Ends the client; what is still on its way is given up. Whether it is destroyed by `deadline`.
+    pub fn close(self, deadline: Instant) -> bool {
+        self.purge();
         let gone = Arc::clone(&self.handle.gone);
         drop(self);
         gone.wait_until(deadline)
@@ -224,17 +266,31 @@ fn c_name(name: &str) -> Result<CString, ClientError> {
     CString::new(name).map_err(|_| ClientError::Name(name.to_owned()))
 }
 
-/// The delivery report of one record.
+/// The delivery report of one record, whose partition was a wish.
 unsafe extern "C" fn delivered(
     _: *mut sys::rd_kafka_t,
     message: *const sys::rd_kafka_message_t,
     opaque: *mut c_void,
 ) {
-    // SAFETY: librdkafka passes a live message, and the opaque that `install_producer` set. The error is read as a
-    // number: a broker's code may be none of the enum's.
+    // SAFETY: librdkafka passes a live message, and the opaque that `install_producer` set.
+    unsafe { tell_delivered(message, Opaque((*message)._private as usize).ticket(), opaque) }
+}
+
+/// The delivery report of one record, whose opaque is its ticket.
+unsafe extern "C" fn delivered_strictly(
+    _: *mut sys::rd_kafka_t,
+    message: *const sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as in `delivered`.
+    unsafe { tell_delivered(message, Ticket((*message)._private as u64), opaque) }
+}
+
+/// Keeps what became of a record.
+unsafe fn tell_delivered(message: *const sys::rd_kafka_message_t, ticket: Ticket, opaque: *mut c_void) {
+    // SAFETY: as in `delivered`. The error is read as a number: a broker's code may be none of the enum's.
     unsafe {
         let code = ErrorCode::new((&raw const (*message).err).cast::<i32>().read());
-        let ticket = Opaque((*message)._private as usize).ticket();
         let report = if code.is_ok() {
             SenderReport::Delivered {
                 ticket,

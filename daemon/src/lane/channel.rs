@@ -3,10 +3,11 @@
 //! same program), each text or list preceded by its length.
 //!
 //! Everything about the instance goes over the *work* socket of its lane: calls and lifecycle steps one way, outcomes
-//! and answers the other, so their order needs no further rule. What may wait or be lost (logs, metrics) and what must
-//! arrive while a digest runs (that the route stops) goes over the *talk* socket.
+//! and answers the other, so their order needs no further rule; produced records too, which come before the outcomes of
+//! those who produced them. What may wait or be lost (logs, metrics) and what must arrive while a digest runs (that the
+//! route stops, that there is room for records, what became of them) goes over the *talk* socket.
 
-use devour_abi::{Failure, LogLevel};
+use devour_abi::{Delivered, Failure, HostErrorKind, HostFailure, LogLevel};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -89,6 +90,10 @@ pub(super) enum FromLane<'a> {
     Answered(&'a str),
     /// The step failed.
     StepFailed(Failure),
+    /// Records that were produced, as [`super::produced`] writes them.
+    Produced(&'a [u8]),
+    /// One that is too large for a frame: it lies in the memfd beside it.
+    ProducedBeside,
 }
 
 /// What a plugin's process says beside its work.
@@ -117,10 +122,18 @@ pub(super) enum FromTalk<'a> {
 }
 
 /// What the daemon says beside the work, after [`Hello`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ToTalk {
     /// The route is being stopped.
     Stop,
+    /// There is room for so many bytes of records more, of which one takes `most` at most.
+    Room { bytes: u64, most: u64 },
+    /// A record has come.
+    Received { number: u64 },
+    /// A record is written.
+    Delivered { number: u64, delivered: Delivered },
+    /// A record is not written.
+    NotDelivered { number: u64, failure: HostFailure },
 }
 
 /// The first frame of the talk socket, as JSON. Beside it: the arena, the page of cells, the page of cut numbers, the
@@ -148,6 +161,8 @@ pub(super) struct Hello {
 pub(super) const MAX_INLINE: usize = 48 * 1024;
 /// JSON that comes in a memfd is not longer than this.
 pub(super) const MAX_BESIDE: usize = 64 << 20;
+/// Records up to this length together travel in a frame; one that is longer, in a memfd beside its frame.
+pub(super) const MAX_PRODUCED: usize = 60 * 1024;
 /// So many tags, or names of slots at most, go into one frame.
 pub(super) const TAGS_AT_ONCE: usize = 6000;
 /// So many messages of the stock at most go into one call.
@@ -192,11 +207,17 @@ mod kind {
     pub const STEP_FAILED: u8 = 22;
     pub const TAKEN: u8 = 23;
     pub const COMPLETED: u8 = 24;
+    pub const PRODUCED: u8 = 25;
+    pub const PRODUCED_BESIDE: u8 = 26;
     pub const LOG: u8 = 32;
     pub const COUNT: u8 = 33;
     pub const TIME: u8 = 34;
     pub const LOST: u8 = 35;
     pub const STOP: u8 = 48;
+    pub const ROOM: u8 = 49;
+    pub const RECEIVED: u8 = 50;
+    pub const DELIVERED: u8 = 51;
+    pub const NOT_DELIVERED: u8 = 52;
 }
 
 // === impl ToLane ===
@@ -385,6 +406,8 @@ impl<'a> FromLane<'a> {
             }
             Self::Answered(json) => FrameWriter::new(buffer, kind::ANSWERED).text(json, MAX_INLINE),
             Self::StepFailed(failure) => FrameWriter::new(buffer, kind::STEP_FAILED).failure(failure),
+            Self::Produced(records) => FrameWriter::new(buffer, kind::PRODUCED).bytes(records),
+            Self::ProducedBeside => FrameWriter::new(buffer, kind::PRODUCED_BESIDE),
         };
     }
 
@@ -431,6 +454,8 @@ impl<'a> FromLane<'a> {
             }
             kind::ANSWERED => Self::Answered(frame.text()?),
             kind::STEP_FAILED => Self::StepFailed(frame.failure()?),
+            kind::PRODUCED => Self::Produced(std::mem::take(&mut frame.rest)),
+            kind::PRODUCED_BESIDE => Self::ProducedBeside,
             other => return Err(FrameError::Kind(other)),
         };
         frame.end(said)
@@ -518,22 +543,51 @@ impl<'a> FromTalk<'a> {
 // === impl ToTalk ===
 
 impl ToTalk {
-    pub(super) fn encode(self, buffer: &mut Vec<u8>) {
-        match self {
-            Self::Stop => drop(FrameWriter::new(buffer, kind::STOP)),
-        }
+    pub(super) fn encode(&self, buffer: &mut Vec<u8>) {
+        let _ = match self {
+            Self::Stop => FrameWriter::new(buffer, kind::STOP),
+            Self::Room { bytes, most } => FrameWriter::new(buffer, kind::ROOM).u64(*bytes).u64(*most),
+            Self::Received { number } => FrameWriter::new(buffer, kind::RECEIVED).u64(*number),
+            Self::Delivered { number, delivered } => FrameWriter::new(buffer, kind::DELIVERED)
+                .u64(*number)
+                .u32(delivered.partition.cast_unsigned())
+                .u64(delivered.offset.cast_unsigned()),
+            Self::NotDelivered { number, failure } => FrameWriter::new(buffer, kind::NOT_DELIVERED)
+                .u64(*number)
+                .u32(failure.kind.0)
+                .text(&failure.message, MAX_TEXT),
+        };
     }
 
     pub(super) fn decode(frame: &[u8]) -> Result<Self, FrameError> {
-        let frame = FrameReader::new(frame)?;
-        match frame.kind {
-            kind::STOP => frame.end(Self::Stop),
-            other => Err(FrameError::Kind(other)),
-        }
+        let mut frame = FrameReader::new(frame)?;
+        let said = match frame.kind {
+            kind::STOP => Self::Stop,
+            kind::ROOM => Self::Room {
+                bytes: frame.u64()?,
+                most: frame.u64()?,
+            },
+            kind::RECEIVED => Self::Received { number: frame.u64()? },
+            kind::DELIVERED => Self::Delivered {
+                number: frame.u64()?,
+                delivered: Delivered {
+                    partition: frame.u32()?.cast_signed(),
+                    offset: frame.u64()?.cast_signed(),
+                },
+            },
+            kind::NOT_DELIVERED => {
+                let (number, kind) = (frame.u64()?, HostErrorKind(frame.u32()?));
+                let failure = HostFailure::new(kind, frame.text()?);
+                Self::NotDelivered { number, failure }
+            }
+            other => return Err(FrameError::Kind(other)),
+        };
+        frame.end(said)
     }
 }
 
 const _: () = assert!(4 * MAX_TEXT <= MAX_FRAME && MAX_INLINE < MAX_FRAME && TAGS_AT_ONCE * 8 < MAX_FRAME);
+const _: () = assert!(MAX_PRODUCED + 1 < MAX_FRAME);
 const _: () = assert!(STORED_AT_ONCE * 4 + 9 < MAX_FRAME && COMPLETED_AT_ONCE * 12 < MAX_FRAME);
 
 #[cfg(test)]

@@ -32,12 +32,35 @@ proptest! {
             FromLane::Returned { call, finished: a, broken },
             FromLane::Answered(&text),
             FromLane::StepFailed(failure),
+            FromLane::ProducedBeside,
         ] {
             said.encode(&mut buffer);
             prop_assert_eq!(FromLane::decode(&buffer), Ok(said));
             buffer.push(0);
             prop_assert!(FromLane::decode(&buffer).is_err());
             prop_assert!(FromLane::decode(&buffer[..buffer.len() - 2]).is_err());
+        }
+        FromLane::Produced(text.as_bytes()).encode(&mut buffer);
+        prop_assert_eq!(FromLane::decode(&buffer), Ok(FromLane::Produced(text.as_bytes())));
+    }
+
+    #[test]
+    fn what_becomes_of_records_is_read_as_written(
+        (number, partition, offset, kind) in any::<(u64, i32, i64, u32)>(),
+        text in ".{0,60}",
+    ) {
+        let mut buffer = Vec::new();
+        for said in [
+            ToTalk::Stop,
+            ToTalk::Room { bytes: number, most: 7 },
+            ToTalk::Received { number },
+            ToTalk::Delivered { number, delivered: Delivered { partition, offset } },
+            ToTalk::NotDelivered { number, failure: HostFailure::new(HostErrorKind(kind), text) },
+        ] {
+            said.encode(&mut buffer);
+            prop_assert_eq!(ToTalk::decode(&buffer), Ok(said));
+            buffer.push(0);
+            prop_assert!(ToTalk::decode(&buffer).is_err());
         }
     }
 

@@ -54,6 +54,11 @@ impl<'a> FrameWriter<'a> {
         this
     }
 
+    pub(super) fn bytes(self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
     pub(super) fn failure(self, failure: &Failure) -> Self {
         self.u32(failure.kind.0)
             .u64(failure.delay_ms)

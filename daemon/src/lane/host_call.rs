@@ -3,16 +3,22 @@
 use std::{
     cell::{OnceCell, RefCell},
     ops::Range,
+    os::fd::{AsFd, BorrowedFd},
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use devour_abi::{CallCell, Failure, HeaderView, HostedCall, OwnedMessage};
+use devour_abi::{CallCell, Failure, HeaderView, HostedCall, MessageId, OwnedMessage, ProduceRecord};
 
 use super::{
-    channel::{COMPLETED_AT_ONCE, Completed, FromLane},
+    channel::{COMPLETED_AT_ONCE, Completed, FromLane, MAX_PRODUCED},
     current::Locate,
     layout,
+    plugin_process::{UNSENT, beside_frame},
+    produced::{self, Cause, Head},
     taken::{self, Sink, Taken},
     views::{self, Names},
 };
@@ -43,10 +49,32 @@ pub(super) struct StoredCall<'a> {
     pub reads_headers: bool,
 }
 
-/// The way of outcomes to the daemon, shared by the lane's thread and whoever completes what was taken.
+/// The way of outcomes to the daemon, shared by the lane's thread and whoever completes what was taken; and of what is
+/// produced, which is sent before any outcome that is told behind it.
 pub(super) struct Outcomes {
     work: Arc<SeqPacket>,
     completed: Mutex<CompletedQueue>,
+    produced: Mutex<ProducedBuffer>,
+    /// Something is in that buffer, or being sent.
+    any_produced: AtomicBool,
+    /// Where the daemon reads which message produced the first record that is not sent. (What lies below the cell counts
+    /// as done when the process is killed: not where this says otherwise.)
+    unsent: Option<(SharedPage, usize)>,
+}
+
+#[derive(Default)]
+struct ProducedBuffer {
+    records: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+/// When a record goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// With others, before the next outcome.
+    Soon,
+    /// Somebody waits for it.
+    Now,
 }
 
 #[derive(Default)]
@@ -164,7 +192,74 @@ impl Outcomes {
         Self {
             work,
             completed: Mutex::default(),
+            produced: Mutex::default(),
+            any_produced: AtomicBool::new(false),
+            unsent: None,
         }
+    }
+
+    /// As [`Outcomes::new`], for a lane that may produce.
+    pub(super) fn of_lane(work: Arc<SeqPacket>, cells: SharedPage, lane: usize) -> Self {
+        Self {
+            unsent: Some((cells, UNSENT + lane)),
+            ..Self::new(work)
+        }
+    }
+
+    /// Takes a record. Whether somebody has to [flush](Self::flush) soon, if no outcome does.
+    pub(super) fn produce(
+        &self,
+        head: &Head,
+        record: &ProduceRecord<'_>,
+        sending: Sending,
+    ) -> std::io::Result<bool> {
+        let length = produced::length(record);
+        let mut buffer = self.produced.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.records.len() + length > MAX_PRODUCED {
+            self.send_produced(&mut buffer);
+        }
+        if length > MAX_PRODUCED {
+            let mut bytes = Vec::with_capacity(length);
+            produced::write(&mut bytes, head, record);
+            let memory = beside_frame(&bytes)?;
+            FromLane::ProducedBeside.encode(&mut buffer.frame);
+            self.send_frame(&buffer.frame, &[memory.as_fd()]);
+            return Ok(false);
+        }
+        let is_first = buffer.records.is_empty();
+        if is_first {
+            self.any_produced.store(true, Ordering::Release);
+            if let (Cause::Message(id), Some((page, word))) = (head.cause, &self.unsent) {
+                CallCell::in_word(page.word(*word)).store(id.call, id.index);
+            }
+        }
+        produced::write(&mut buffer.records, head, record);
+        if sending == Sending::Now {
+            self.send_produced(&mut buffer);
+        }
+        Ok(is_first && sending == Sending::Soon)
+    }
+
+    /// Sends what was produced.
+    pub(super) fn flush(&self) {
+        if self.any_produced.load(Ordering::Acquire) {
+            let mut buffer = self.produced.lock().unwrap_or_else(PoisonError::into_inner);
+            self.send_produced(&mut buffer);
+        }
+    }
+
+    /// While the buffer is locked: what others produce meanwhile comes behind.
+    fn send_produced(&self, buffer: &mut ProducedBuffer) {
+        if buffer.records.is_empty() {
+            return;
+        }
+        FromLane::Produced(&buffer.records).encode(&mut buffer.frame);
+        self.send_frame(&buffer.frame, &[]);
+        buffer.records.clear();
+        if let Some((page, word)) = &self.unsent {
+            CallCell::in_word(page.word(*word)).store(0, 0);
+        }
+        self.any_produced.store(false, Ordering::Release);
     }
 
     /// Sends an outcome. Outcomes wait for room: the daemon always reads. Without a daemon there is nothing left to do.
@@ -175,7 +270,12 @@ impl Outcomes {
     }
 
     fn send(&self, frame: &[u8]) {
-        if !matches!(self.work.send(frame, &[], Wait::Yes), Ok(Sent::Done)) {
+        self.flush();
+        self.send_frame(frame, &[]);
+    }
+
+    fn send_frame(&self, frame: &[u8], fds: &[BorrowedFd<'_>]) {
+        if !matches!(self.work.send(frame, fds, Wait::Yes), Ok(Sent::Done)) {
             process::exit_now(0);
         }
     }
@@ -215,6 +315,14 @@ impl Sink for Outcomes {
 // === impl Place ===
 
 impl Locate for Place {
+    fn message(&self) -> Option<MessageId> {
+        let at = CallCell::in_word(self.cells.word(self.lane)).load();
+        (at.call == self.call).then_some(MessageId {
+            call: at.call,
+            index: at.index,
+        })
+    }
+
     fn locate(&self) -> Option<(u32, i64)> {
         let at = CallCell::in_word(self.cells.word(self.lane)).load();
         if at.call != self.call {

@@ -15,7 +15,7 @@ use devour_abi::{
 
 use super::{
     channel::{CallFrame, FromLane, Hello, MAX_BESIDE, MAX_INLINE, PlaceKind, ToLane},
-    current::Current,
+    current::{AtStep, Current},
     host_call::{LaneCall, Lies, Outcomes, Place, StoredCall},
     host_talk::{Services, Talk},
     plugin_process::beside_frame,
@@ -128,8 +128,14 @@ impl Lane {
         let arena = SharedView::map(shared.arena.as_fd(), hello.arena_bytes).map_err(io::Error::other)?;
         let cells = SharedPage::map(shared.cells.as_fd(), Writer::Receiver).map_err(io::Error::other)?;
         let cuts = SharedPage::map(shared.cuts.as_fd(), Writer::Maker).map_err(io::Error::other)?;
+        let unsent = SharedPage::map(shared.cells.as_fd(), Writer::Receiver).map_err(io::Error::other)?;
+        let word = lane as usize % (SharedPage::WORDS / 2);
+        let work = Arc::new(work);
+        let outcomes = Arc::new(Outcomes::of_lane(Arc::clone(&work), unsent, word));
+        talk.serves(&outcomes);
         let services = Services {
             talk: Arc::clone(&talk),
+            outcomes: Arc::clone(&outcomes),
             level: hello.log_level,
             settings: hello.construct.settings.to_string(),
         };
@@ -147,8 +153,6 @@ impl Lane {
                         _ => format!("its constructor failed: {}", failure.message),
                     })
             });
-        let work = Arc::new(work);
-        let outcomes = Arc::new(Outcomes::new(Arc::clone(&work)));
         let instance = match built {
             Ok(instance) => instance,
             Err(why) => {
@@ -161,7 +165,7 @@ impl Lane {
         Ok(Some(Self {
             work,
             outcomes,
-            lane: lane as usize % SharedPage::WORDS,
+            lane: word,
             reads_headers: hello.reads_headers,
             hold_on_reject: hello.hold_on_reject,
             takes: hello.takes,
@@ -356,7 +360,9 @@ impl Lane {
                 "a lifecycle call after the instance was stopped",
             ));
         };
+        let current = Current::enter(Rc::new(AtStep));
         let mut answer = instance.lifecycle(step);
+        drop(current);
         if *step == LifecycleCall::Stopped {
             // The daemon ends the process when it has the answer: what the instance does when it is dropped is done now.
             let ended = self.instance.take().map_or(Ok(()), Instance::end);
@@ -371,6 +377,7 @@ impl Lane {
                 } else {
                     let (mut frame, memory) = (Vec::new(), beside_frame(json.as_bytes())?);
                     FromLane::Answered("").encode(&mut frame);
+                    self.outcomes.flush();
                     let _ = self.work.send(&frame, &[memory.as_fd()], Wait::Yes)?;
                 }
                 Ok(Next::Frame)

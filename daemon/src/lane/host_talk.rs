@@ -1,23 +1,29 @@
 //! The child's side of the talk socket. Logs and metrics never wait: what the socket does not take waits in a bounded
-//! queue, what the queue does not take is dropped and counted. Metrics are added up and told five times a second.
+//! queue, what the queue does not take is dropped and counted. Metrics are added up and told five times a second. What is
+//! produced goes the way of the outcomes, as soon as there is room; what became of it is heard here.
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
     os::fd::AsFd,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
 
-use devour_abi::{HostServices, LogLevel, ProduceRecord};
+use devour_abi::{
+    Delivered, Delivery, HostErrorKind, HostFailure, HostServices, LogLevel, MessageId, ProduceRecord,
+};
 
 use super::{
     channel::{FromTalk, ToTalk},
     current,
     frame::cut,
+    host_call::{Outcomes, Sending},
+    produced::{self, Cause, Head, Room, Waiters},
     voice::Durations,
 };
 use crate::os::{
@@ -32,6 +38,14 @@ pub(super) struct Talk {
     /// Wakes the thread that serves the socket: something waits.
     wake: EventFd,
     stop_requested: AtomicBool,
+    /// What may be produced.
+    room: Room,
+    /// Who waits to hear of what was produced.
+    waiters: Waiters,
+    /// The lanes' ways to the daemon.
+    lanes: Mutex<Vec<Arc<Outcomes>>>,
+    /// One of them has records that nobody may send soon.
+    has_records: AtomicBool,
 }
 
 #[derive(Default)]
@@ -49,13 +63,17 @@ struct State {
 
 /// What the plugin may ask of its host.
 pub(super) struct Services {
-    pub talk: std::sync::Arc<Talk>,
+    pub talk: Arc<Talk>,
+    /// Of its lane.
+    pub outcomes: Arc<Outcomes>,
     pub level: LogLevel,
     pub settings: String,
 }
 
 const MAX_WAITING: usize = 256 * 1024;
 const TELL_EVERY: Duration = Duration::from_millis(200);
+/// Records that no outcome follows are sent after this.
+const SEND_AFTER: Duration = Duration::from_millis(1);
 const MAX_METRICS: usize = 1000;
 const MAX_METRIC_NAME: usize = 200;
 
@@ -68,7 +86,46 @@ impl Talk {
             state: Mutex::default(),
             wake: EventFd::new()?,
             stop_requested: AtomicBool::new(false),
+            room: Room::default(),
+            waiters: Waiters::default(),
+            lanes: Mutex::default(),
+            has_records: AtomicBool::new(false),
         })
+    }
+
+    /// Sends what this lane has produced, if no outcome does.
+    pub(super) fn serves(&self, outcomes: &Arc<Outcomes>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.push(Arc::clone(outcomes));
+    }
+
+    /// A lane has records.
+    fn send_soon(&self) {
+        if !self.has_records.swap(true, Ordering::AcqRel) {
+            self.wake.signal();
+        }
+    }
+
+    fn send_records(&self) {
+        self.has_records.store(false, Ordering::Release);
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lanes.iter().for_each(|outcomes| outcomes.flush());
+    }
+
+    fn hear(&self, said: ToTalk) {
+        match said {
+            ToTalk::Stop => self.stop_requested.store(true, Ordering::Relaxed),
+            ToTalk::Room { bytes, most } => self.room.grant(bytes, most),
+            ToTalk::Received { number } => {
+                let nowhere = Delivered {
+                    partition: -1,
+                    offset: -1,
+                };
+                self.waiters.tell(number, Ok(nowhere));
+            }
+            ToTalk::Delivered { number, delivered } => self.waiters.tell(number, Ok(delivered)),
+            ToTalk::NotDelivered { number, failure } => self.waiters.tell(number, Err(failure)),
+        }
     }
 
     /// Serves the socket until the daemon closes it.
@@ -76,7 +133,9 @@ impl Talk {
         const TALK: u64 = 0;
         const WAKE: u64 = 1;
         const TIMER: u64 = 2;
-        let (poller, timer) = (Poller::new()?, Timer::new()?);
+        const RECORDS: u64 = 3;
+        let (poller, timer, records) = (Poller::new()?, Timer::new()?, Timer::new()?);
+        poller.add(&records, RECORDS, Interest::Read)?;
         poller.add(&self.socket, TALK, Interest::Read)?;
         poller.add(&self.wake, WAKE, Interest::Read)?;
         poller.add(&timer, TIMER, Interest::Read)?;
@@ -87,7 +146,7 @@ impl Talk {
                 loop {
                     match self.socket.receive(&mut buffer, Wait::No)? {
                         Received::Frame(bytes) => match ToTalk::decode(&buffer[..bytes]) {
-                            Ok(ToTalk::Stop) => self.stop_requested.store(true, Ordering::Relaxed),
+                            Ok(said) => self.hear(said),
                             Err(error) => return Err(io::Error::other(error)),
                         },
                         Received::Nothing => break,
@@ -100,6 +159,13 @@ impl Talk {
                 if self.lock().fresh {
                     timer.once(TELL_EVERY);
                 }
+                if self.has_records.load(Ordering::Acquire) {
+                    records.once(SEND_AFTER);
+                }
+            }
+            if tokens.contains(&RECORDS) {
+                records.drain();
+                self.send_records();
             }
             let mut state = self.lock();
             if tokens.contains(&TIMER) {
@@ -244,6 +310,73 @@ impl Talk {
     }
 }
 
+// === impl Services ===
+
+impl Services {
+    /// Takes a record, if there is room; where nobody knows whose it is, only when the daemon has it: then it is there before
+    /// any outcome that is told behind it, on whatever way.
+    fn take(
+        &self,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+        delivery: Option<Delivery>,
+    ) -> Result<(), (HostFailure, Option<Delivery>)> {
+        let length = produced::length(record);
+        if let Some(refused) = produced::refuse(record, length) {
+            return Err((refused, delivery));
+        }
+        let room = self
+            .talk
+            .room
+            .take(produced::cost(length), || self.outcomes.flush());
+        if let Err(failure) = room {
+            return Err((failure, delivery));
+        }
+        let known = (cause != MessageId::NONE)
+            .then_some(Cause::Message(cause))
+            .or_else(current::cause);
+        let mut received = None;
+        let receipt = match known {
+            Some(_) => 0,
+            None => {
+                let (tell, told) = mpsc::sync_channel(1);
+                received = Some(told);
+                let delivery = Delivery::new(move |outcome| {
+                    // Whoever waited is there.
+                    let _ = tell.send(outcome);
+                });
+                self.talk.waiters.add(delivery)
+            }
+        };
+        let sending = if receipt != 0 || delivery.is_some() {
+            Sending::Now
+        } else {
+            Sending::Soon
+        };
+        let head = Head {
+            cause: known.unwrap_or(Cause::All),
+            asker: delivery.map_or(0, |delivery| self.talk.waiters.add(delivery)),
+            receipt,
+        };
+        match self.outcomes.produce(&head, record, sending) {
+            Ok(true) => self.talk.send_soon(),
+            Ok(false) => {}
+            Err(error) => {
+                let text = format!("there is no memory to pass the record on in: {error}");
+                let failure = HostFailure::new(HostErrorKind::FAILED, text);
+                self.talk.waiters.tell(head.asker, Err(failure.clone()));
+                self.talk.waiters.tell(head.receipt, Err(failure.clone()));
+                return Err((failure, None));
+            }
+        }
+        if let Some(received) = received {
+            // An end means that the process is at its own.
+            let _ = received.recv();
+        }
+        Ok(())
+    }
+}
+
 impl HostServices for Services {
     fn log(&self, level: LogLevel, target: &str, message: &str, fields: &str) {
         let level = level.clamp(LogLevel::ERROR, LogLevel::TRACE);
@@ -300,8 +433,19 @@ impl HostServices for Services {
         self.talk.stop_requested.load(Ordering::Relaxed)
     }
 
-    fn produce(&self, _: &ProduceRecord<'_>) -> Result<(), String> {
-        Err(not_yet("produce records"))
+    fn produce(&self, record: &ProduceRecord<'_>) -> Result<(), String> {
+        self.produce_for(record, MessageId::NONE)
+            .map_err(|failure| failure.message.into_string())
+    }
+
+    fn produce_for(&self, record: &ProduceRecord<'_>, cause: MessageId) -> Result<(), HostFailure> {
+        self.take(record, cause, None).map_err(|(failure, _)| failure)
+    }
+
+    fn produce_then(&self, record: &ProduceRecord<'_>, cause: MessageId, delivery: Delivery) {
+        if let Err((failure, Some(delivery))) = self.take(record, cause, Some(delivery)) {
+            delivery.tell(Err(failure));
+        }
     }
 
     fn pause(&self, _: &str, _: i32) -> Result<(), String> {

@@ -2,9 +2,20 @@
 //! a thread of the daemon, [`process`] in the route's plugin process (`devourd host`), behind an arena and two
 //! sockets. `worker/` speaks to the trait alone.
 
-use std::{ffi::OsString, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use devour_abi::{ConstructRequest, DigestInfo, Failure, LifecycleAnswer, LifecycleCall, Progress};
+use devour_abi::{
+    ConstructRequest, Delivered, DigestInfo, Failure, HostFailure, LifecycleAnswer, LifecycleCall, Progress,
+};
 
 mod arena;
 mod bounded_voice;
@@ -23,6 +34,7 @@ mod outbox;
 mod plugin_process;
 mod printed;
 mod process;
+mod produced;
 pub mod record;
 pub mod stock;
 mod taken;
@@ -33,6 +45,7 @@ mod voice;
 
 pub use host::host_main;
 pub use process::ProcessHome;
+pub use produced::{Asker, Cause, Output, Produced};
 pub use record::Record;
 pub use stock::{Kept, Stock};
 pub use thread::ThreadHome;
@@ -150,6 +163,8 @@ pub enum HomeEvent {
         /// The instance is broken (panic, fatal error): the home goes down next.
         broken: Option<Failure>,
     },
+    /// Records that were produced, before every outcome that was told behind them.
+    Produced(Produced),
     /// The answer to a lifecycle call, in the order of the lane's calls.
     Lifecycle {
         /// The lane.
@@ -166,6 +181,8 @@ pub enum HomeEvent {
         /// The cell of each lane as the plugin left it: what lies below it and was not reported failed, not begun or
         /// taken is done.
         progress: Vec<Progress>,
+        /// The same, but no further than to where all that was produced has come here.
+        told: Vec<Progress>,
         /// The message that missed its deadline, if that is why.
         missed: Option<Progress>,
     },
@@ -238,6 +255,16 @@ pub trait Home {
     fn recall(&mut self, lane: usize) -> Option<(CallNumber, u32)>;
     /// What a lane has in hand.
     fn progress(&self, lane: usize) -> Progress;
+    /// Lets the plugin produce so many bytes more; before it is started, once it is.
+    fn grant(&mut self, bytes: usize);
+    /// What is left of that.
+    fn granted(&self) -> usize;
+    /// Tells who waits what became of a record.
+    fn answer(&mut self, asker: Asker, outcome: Result<Delivered, HostFailure>);
+    /// No digest misses its deadline, because none can go on, until this is taken back.
+    fn suspend_deadlines(&mut self, suspended: bool);
+    /// What a lane has in hand, but no further than to where all that was produced is here after the next `pump`.
+    fn told(&self, lane: usize) -> Progress;
     /// Says that the route is being stopped (the plugin may ask).
     fn request_stop(&mut self);
     /// Ends the plugin: at once in a process (KILL), never in a thread that is blocked. Ends in [`HomeEvent::Down`].
@@ -294,6 +321,8 @@ pub struct HomeConfig {
     pub keeps_headers: bool,
     /// The route's budget: messages in hand lie in so many bytes.
     pub arena_bytes: usize,
+    /// Bytes of produced records that may wait for the brokers.
+    pub output_bytes: usize,
     /// A reject holds its order tag, as a retry does (`then: stop`, `then: dead_letter`).
     pub hold_on_reject: bool,
     /// Bound of the constructor and of each lifecycle call.
@@ -310,6 +339,12 @@ pub struct HomeConfig {
     pub voice: Arc<dyn PluginVoice>,
     /// What starts its process.
     pub spawner: Spawner,
+}
+
+/// The number of the next life of a plugin: they differ in all homes.
+fn next_life() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Makes the home that the configuration asks for. Nothing is started yet.

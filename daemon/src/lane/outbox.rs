@@ -35,6 +35,11 @@ impl Outbox {
         })
     }
 
+    /// Frames that wait for room.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn socket(&self) -> &SeqPacket {
         &self.socket
     }

@@ -60,6 +60,9 @@ pub(super) const STDOUT: u64 = 2;
 pub(super) const STDERR: u64 = 3;
 pub(super) const EXIT: u64 = 4;
 
+/// The first word of the page of cells in which lanes say which message produced the first record that is not sent.
+pub(super) const UNSENT: usize = SharedPage::WORDS / 2;
+
 /// The first byte of the first frame: the JSON follows, or lies in the last memfd beside the frame.
 pub(super) const HELLO_INLINE: u8 = 1;
 pub(super) const HELLO_BESIDE: u8 = 2;

@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
-use devour_abi::{CallCell, CutNumber, Failure, LifecycleCall, Progress};
+use devour_abi::{CallCell, CutNumber, Delivered, Failure, HostFailure, LifecycleCall, Progress};
 
 use super::{
-    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source, Whose,
+    Asker, CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Record, Slot, Source, Whose,
     calls::{Calls, Span},
     channel::{CallFrame, MAX_INLINE, PlaceKind, STORED_AT_ONCE, TAGS_AT_ONCE, ToLane, ToTalk},
     deadline::Watch,
     in_hand::{AtWork, InHand},
-    plugin_process::{PluginProcess, beside_frame},
+    next_life,
+    plugin_process::{PluginProcess, UNSENT, beside_frame},
     printed::Rate,
     stock::Stock,
 };
@@ -49,6 +50,12 @@ pub struct ProcessHome {
     clock: Duration,
     process_watch: Watch<Subject>,
     ticking: bool,
+    /// No digest misses its deadline now.
+    suspended: bool,
+    /// The number of the process's life.
+    life: u64,
+    /// Bytes that the process may produce, or the next one may.
+    room: usize,
     rate: Rate,
     metrics: HashSet<Box<str>>,
     frame: Vec<u8>,
@@ -167,6 +174,9 @@ impl ProcessHome {
             doomed: None,
             clock: Duration::ZERO,
             ticking: false,
+            suspended: false,
+            life: 0,
+            room: 0,
             rate: Rate::new(),
             metrics: HashSet::new(),
             frame: Vec::new(),
@@ -287,6 +297,29 @@ impl ProcessHome {
         }
     }
 
+    /// Says something over the talk socket.
+    fn say(&mut self, said: &ToTalk) {
+        /// Answers that a plugin does not read.
+        const MOST: usize = 100_000;
+        let Some(process) = &mut self.process else { return };
+        if process.talk.waiting() > MOST {
+            return process.distrust("it does not read what becomes of the records that it asks about");
+        }
+        said.encode(&mut self.frame);
+        let sent = process.talk.send(&self.poller, &self.frame, None);
+        self.check_sent(sent);
+    }
+
+    fn tell_room(&mut self, bytes: usize) {
+        if bytes > 0 {
+            let most = self.config.output_bytes as u64;
+            self.say(&ToTalk::Room {
+                bytes: bytes as u64,
+                most,
+            });
+        }
+    }
+
     fn all_progress(&self) -> Vec<Progress> {
         (0..self.lanes.len()).map(|lane| self.progress(lane)).collect()
     }
@@ -311,6 +344,8 @@ impl Home for ProcessHome {
         ) {
             Ok(process) => {
                 self.process = Some(process);
+                self.life = next_life();
+                self.tell_room(self.room);
                 self.tick_from_now();
             }
             Err(error) => {
@@ -318,6 +353,7 @@ impl Home for ProcessHome {
                 let progress = self.all_progress();
                 self.pending.push(HomeEvent::Down {
                     cause,
+                    told: progress.clone(),
                     progress,
                     missed: None,
                 });
@@ -430,11 +466,48 @@ impl Home for ProcessHome {
         self.lanes[lane].in_hand.progress(self.cell(lane))
     }
 
+    fn grant(&mut self, bytes: usize) {
+        self.room += bytes;
+        self.tell_room(bytes);
+    }
+
+    fn granted(&self) -> usize {
+        self.room
+    }
+
+    fn answer(&mut self, asker: Asker, outcome: Result<Delivered, HostFailure>) {
+        if asker.life == self.life {
+            let number = asker.number;
+            self.say(&match outcome {
+                Ok(delivered) => ToTalk::Delivered { number, delivered },
+                Err(failure) => ToTalk::NotDelivered { number, failure },
+            });
+        }
+    }
+
+    fn suspend_deadlines(&mut self, suspended: bool) {
+        self.suspended = suspended;
+    }
+
+    fn told(&self, lane: usize) -> Progress {
+        // In this order: what was sent meanwhile is heard after this.
+        let progress = self.progress(lane);
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        match &self.process {
+            Some(process) => {
+                let unsent = CallCell::in_word(process.cells.word(UNSENT + lane)).load();
+                if unsent.call == 0 {
+                    progress
+                } else {
+                    progress.min(unsent)
+                }
+            }
+            None => progress,
+        }
+    }
+
     fn request_stop(&mut self) {
-        let Some(process) = &mut self.process else { return };
-        ToTalk::Stop.encode(&mut self.frame);
-        let sent = process.talk.send(&self.poller, &self.frame, None);
-        self.check_sent(sent);
+        self.say(&ToTalk::Stop);
     }
 
     fn end(&mut self, cause: DownCause) {

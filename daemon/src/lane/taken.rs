@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use devour_abi::{Failure, HeaderView, MessageView, OwnedCompletion};
+use devour_abi::{Failure, HeaderView, MessageId, MessageView, OwnedCompletion};
 
 use super::{
     CallNumber, Record,
@@ -73,6 +73,13 @@ impl<S: Sink> OwnedCompletion for Taken<S> {
                     .map(|(name, value)| views::header(name, value.as_deref()))
                     .collect()
             }
+        }
+    }
+
+    fn id(&self) -> MessageId {
+        MessageId {
+            call: self.call,
+            index: self.index,
         }
     }
 

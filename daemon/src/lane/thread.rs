@@ -11,15 +11,16 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
-use devour_abi::{CallCell, ConstructRequest, CutNumber, LifecycleCall, Progress};
+use devour_abi::{CallCell, ConstructRequest, CutNumber, Delivered, HostFailure, LifecycleCall, Progress};
 
 use super::{
-    CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Intake, Record, Slot, Source, Whose,
+    Asker, CallNumber, DownCause, Handout, Home, HomeConfig, HomeEvent, Intake, Record, Slot, Source, Whose,
     calls::timestamp,
     deadline::Watch,
     in_hand::{AtWork, InHand},
+    next_life,
     stock::{Stock, record_of},
-    thread_lane::{self, Order, Shared, ThreadCall, ThreadParts},
+    thread_lane::{self, Order, OutputsShare, Shared, ThreadCall, ThreadParts},
     views,
 };
 use crate::os::{EventFd, Interest, Poller, SharedView, Timer, barrier};
@@ -51,6 +52,10 @@ pub struct ThreadHome {
     ticking: bool,
     period: Duration,
     idle: Watch<bool>,
+    /// No digest misses its deadline now.
+    suspended: bool,
+    /// Bytes that the plugin may produce, or the next one may.
+    room: usize,
     tokens: Vec<u64>,
 }
 
@@ -66,6 +71,8 @@ pub(super) struct Belongings {
 
 /// All instances of one life.
 struct Life {
+    number: u64,
+    outputs: Arc<OutputsShare>,
     threads: Vec<LaneThread>,
     /// Why it goes, once it does.
     ending: Option<DownCause>,
@@ -170,12 +177,20 @@ impl ThreadHome {
             last_call: 0,
             clock: Duration::ZERO,
             ticking: false,
+            suspended: false,
+            room: 0,
             tokens: Vec::new(),
         })
     }
 
     fn build(&mut self) -> io::Result<Life> {
+        let outputs = Arc::new(OutputsShare::default());
+        outputs
+            .room
+            .grant(self.room as u64, self.config.output_bytes as u64);
         let mut life = Life {
+            number: next_life(),
+            outputs: Arc::clone(&outputs),
             threads: Vec::new(),
             ending: None,
             missed: None,
@@ -183,7 +198,7 @@ impl ThreadHome {
             named: false,
         };
         for lane in 0..self.lanes.len() {
-            match self.build_lane(lane) {
+            match self.build_lane(lane, &outputs) {
                 Ok(thread) => life.threads.push(thread),
                 Err(error) => {
                     for thread in &life.threads {
@@ -198,7 +213,7 @@ impl ThreadHome {
         Ok(life)
     }
 
-    fn build_lane(&self, lane: usize) -> io::Result<LaneThread> {
+    fn build_lane(&self, lane: usize, outputs: &Arc<OutputsShare>) -> io::Result<LaneThread> {
         let shared = Arc::new(Shared {
             orders: SegQueue::new(),
             said: SegQueue::new(),
@@ -208,6 +223,10 @@ impl ThreadHome {
             end: false.into(),
             stop_requested: false.into(),
             slots: std::sync::Mutex::default(),
+            outputs: Arc::clone(outputs),
+            produced: std::sync::Mutex::default(),
+            any_produced: false.into(),
+            woken: false.into(),
         });
         for (slot, (topic, partition)) in &self.slots {
             tell_slot(&shared, *slot, topic, *partition);
@@ -333,6 +352,7 @@ impl Home for ThreadHome {
                 let progress = self.all_progress();
                 self.pending.push(HomeEvent::Down {
                     cause,
+                    told: progress.clone(),
                     progress,
                     missed: None,
                 });
@@ -467,6 +487,33 @@ impl Home for ThreadHome {
         self.lanes[lane].in_hand.progress(self.cell(lane))
     }
 
+    fn grant(&mut self, bytes: usize) {
+        self.room += bytes;
+        if let Some(life) = &self.life {
+            let most = self.config.output_bytes as u64;
+            life.outputs.room.grant(bytes as u64, most);
+        }
+    }
+
+    fn granted(&self) -> usize {
+        self.room
+    }
+
+    fn answer(&mut self, asker: Asker, outcome: Result<Delivered, HostFailure>) {
+        if let Some(life) = self.life.as_ref().filter(|life| life.number == asker.life) {
+            life.outputs.waiters.tell(asker.number, outcome);
+        }
+    }
+
+    fn suspend_deadlines(&mut self, suspended: bool) {
+        self.suspended = suspended;
+    }
+
+    fn told(&self, lane: usize) -> Progress {
+        // What is produced is here before the cell moves on.
+        self.progress(lane)
+    }
+
     fn request_stop(&mut self) {
         for thread in self.life.iter().flat_map(|life| &life.threads) {
             thread.shared.stop_requested.store(true, Ordering::Relaxed);
@@ -479,6 +526,9 @@ impl Home for ThreadHome {
         if life.ending.is_none() {
             life.ending = Some(cause);
             life.ending_since = self.clock;
+            // Nobody waits in there for brokers any more.
+            life.outputs.room.close();
+            life.outputs.waiters.close();
             for lane in 0..self.lanes.len() {
                 if let Some(life) = &self.life {
                     life.threads[lane].shared.end.store(true, Ordering::Release);

@@ -13,18 +13,19 @@ use std::{
 use abi_stable::std_types::{ROption, RSlice};
 use crossbeam_queue::SegQueue;
 use devour_abi::{
-    Call, CallCell, CallHost, ConstructRequest, CutNumber, Failure, FailureKind, HeaderView, Host,
-    HostServices, HostedCall, Instance, LifecycleAnswer, LifecycleCall, LogLevel, MessageView, OwnedMessage,
-    ProduceRecord,
+    Call, CallCell, CallHost, ConstructRequest, CutNumber, Delivery, Failure, FailureKind, HeaderView, Host,
+    HostFailure, HostServices, HostedCall, Instance, LifecycleAnswer, LifecycleCall, LogLevel, MessageId,
+    MessageView, OwnedMessage, ProduceRecord,
 };
 
 use super::{
     CallNumber, Entry, Slot, Source,
     calls::timestamp,
-    current::{self, Current, Locate},
+    current::{self, AtStep, Current, Locate},
     host_call::TAKES_NOTHING,
     host_talk::not_yet,
     layout::Fields,
+    produced::{self, Cause, Head, Room, Waiters},
     taken::{self, Sink, Taken},
     views::{self, Names},
     voice::{Durations, PluginLog, PluginVoice, Position},
@@ -48,6 +49,21 @@ pub(super) struct Shared {
     pub end: AtomicBool,
     pub stop_requested: AtomicBool,
     pub slots: Mutex<HashMap<u32, (Arc<str>, i32)>>,
+    pub outputs: Arc<OutputsShare>,
+    /// Records that are not said: they are before the next outcome.
+    pub produced: Mutex<Vec<u8>>,
+    pub any_produced: AtomicBool,
+    /// `wake` was signalled because of them, and nobody has listened since.
+    pub woken: AtomicBool,
+}
+
+/// What all lanes of one life share to produce.
+#[derive(Default)]
+pub(super) struct OutputsShare {
+    pub room: Room,
+    pub waiters: Waiters,
+    /// Records of which nobody knows whose they are: taken before any outcome of any lane is applied that was said behind.
+    of_all: Mutex<Vec<u8>>,
 }
 
 /// What the thread is to do.
@@ -88,6 +104,8 @@ pub(super) enum Said {
         broken: Option<Failure>,
     },
     Lifecycle(Result<LifecycleAnswer, Failure>),
+    /// Records, as they are written.
+    Produced(Vec<u8>),
     /// Its last word: the instance is dropped.
     Ended,
 }
@@ -200,9 +218,64 @@ pub(super) fn run(parts: ThreadParts) {
 
 impl Shared {
     pub(super) fn say(&self, said: Said) {
+        if self.any_produced.load(Ordering::Acquire) {
+            self.say_produced(&mut lock(&self.produced));
+        }
         self.said.push(said);
         self.wake.signal();
     }
+
+    /// While the records are locked: what others produce meanwhile comes behind.
+    fn say_produced(&self, records: &mut Vec<u8>) {
+        if !records.is_empty() {
+            self.said.push(Said::Produced(std::mem::take(records)));
+        }
+        self.any_produced.store(false, Ordering::Release);
+    }
+
+    /// What is not said yet.
+    pub(super) fn take_produced(&self) -> Vec<u8> {
+        if !self.any_produced.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut records = lock(&self.produced);
+        // What was said is before it.
+        if !self.said.is_empty() {
+            return Vec::new();
+        }
+        self.any_produced.store(false, Ordering::Release);
+        std::mem::take(&mut *records)
+    }
+
+    fn produce(&self, head: &Head, record: &ProduceRecord<'_>) {
+        /// Then they are said, so that no piece grows too large.
+        const MOST: usize = 64 * 1024;
+        if head.cause == Cause::All {
+            produced::write(&mut lock(&self.outputs.of_all), head, record);
+        } else {
+            let mut records = lock(&self.produced);
+            self.any_produced.store(true, Ordering::Release);
+            produced::write(&mut records, head, record);
+            if records.len() >= MOST {
+                self.say_produced(&mut records);
+            }
+        }
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.wake.signal();
+        }
+    }
+}
+
+// === impl OutputsShare ===
+
+impl OutputsShare {
+    pub(super) fn take_of_all(&self) -> Vec<u8> {
+        std::mem::take(&mut *lock(&self.of_all))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Lane ===
@@ -311,7 +384,9 @@ impl Lane {
         let Some(instance) = &mut self.instance else {
             return false;
         };
+        let current = Current::enter(Rc::new(AtStep));
         let mut answer = instance.lifecycle(step);
+        drop(current);
         if *step == LifecycleCall::Stopped {
             let ended = self.instance.take().map_or(Ok(()), Instance::end);
             answer = answer.and_then(|answer| ended.map(|()| answer));
@@ -542,6 +617,14 @@ impl Sink for Shared {
 // === impl Place ===
 
 impl Locate for Place {
+    fn message(&self) -> Option<MessageId> {
+        let at = self.shared.cell.load();
+        (at.call == self.call.number).then_some(MessageId {
+            call: at.call,
+            index: at.index,
+        })
+    }
+
     fn locate(&self) -> Option<(u32, i64)> {
         let at = self.shared.cell.load();
         if at.call != self.call.number {
@@ -553,6 +636,35 @@ impl Locate for Place {
 }
 
 // === impl Services ===
+
+impl Services {
+    fn take(
+        &self,
+        record: &ProduceRecord<'_>,
+        cause: MessageId,
+        delivery: Option<Delivery>,
+    ) -> Result<(), (HostFailure, Option<Delivery>)> {
+        let length = produced::length(record);
+        if let Some(refused) = produced::refuse(record, length) {
+            return Err((refused, delivery));
+        }
+        let outputs = &self.shared.outputs;
+        // What it has produced so far is heard without its help.
+        if let Err(failure) = outputs.room.take(produced::cost(length), || {}) {
+            return Err((failure, delivery));
+        }
+        let known = (cause != MessageId::NONE)
+            .then_some(Cause::Message(cause))
+            .or_else(current::cause);
+        let head = Head {
+            cause: known.unwrap_or(Cause::All),
+            asker: delivery.map_or(0, |delivery| outputs.waiters.add(delivery)),
+            receipt: 0,
+        };
+        self.shared.produce(&head, record);
+        Ok(())
+    }
+}
 
 impl HostServices for Services {
     fn log(&self, level: LogLevel, target: &str, message: &str, fields: &str) {
@@ -603,8 +715,19 @@ impl HostServices for Services {
         self.shared.stop_requested.load(Ordering::Relaxed)
     }
 
-    fn produce(&self, _: &ProduceRecord<'_>) -> Result<(), String> {
-        Err(not_yet("produce records"))
+    fn produce(&self, record: &ProduceRecord<'_>) -> Result<(), String> {
+        self.produce_for(record, MessageId::NONE)
+            .map_err(|failure| failure.message.into_string())
+    }
+
+    fn produce_for(&self, record: &ProduceRecord<'_>, cause: MessageId) -> Result<(), HostFailure> {
+        self.take(record, cause, None).map_err(|(failure, _)| failure)
+    }
+
+    fn produce_then(&self, record: &ProduceRecord<'_>, cause: MessageId, delivery: Delivery) {
+        if let Err((failure, Some(delivery))) = self.take(record, cause, Some(delivery)) {
+            delivery.tell(Err(failure));
+        }
     }
 
     fn pause(&self, _: &str, _: i32) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 pub mod bounds;
 mod letters;
+mod outputs;
 
 use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
 
@@ -89,7 +90,9 @@ impl Planner {
         let choices = choices(route, &descriptor)?;
         let properties = client_properties(settings, route, &choices)?;
         let dead_letter = letters::config(route, &descriptor, choices.config.consumer_group.clone())?;
+        let outputs = outputs::properties(route)?;
         let mut worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
+        worker.outputs = outputs;
         worker.dead_letter = dead_letter;
         bounds::set(&mut worker.home, bounds);
         Ok(Plan {
@@ -206,6 +209,7 @@ impl Planner {
             memory: route.memory,
             on_error: route.on_error.clone(),
             dead_letter: None,
+            outputs: properties.clone(),
             lifecycle_timeout: route.lifecycle_timeout,
             drain_timeout: route.drain_timeout,
             has_group: config.consumer_group.is_some(),
@@ -243,6 +247,8 @@ impl Planner {
                 keeps_headers: choices.digest.reads_headers || route.on_error.then == Then::DeadLetter,
                 digest: choices.digest,
                 arena_bytes: route.memory,
+                // As much again as half of what is in hand.
+                output_bytes: route.memory / 2,
                 hold_on_reject: route.on_error.then != Then::Skip,
                 lifecycle_timeout: route.lifecycle_timeout,
                 digest_timeout: route.digest_timeout,

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     admin::{
-        Answer, ByHandStatus, CountStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus, Status,
-        ThreadStatus,
+        Answer, ByHandStatus, CountStatus, OutputStatus, ParkedStatus, PartitionStatus, RestartStatus,
+        RouteStatus, Status, ThreadStatus,
     },
     settings::{Isolation, Route},
     time::utc,
@@ -171,6 +171,12 @@ fn ask(route: &Supervised) -> Asked {
             failed: count(&route.stats.failed),
             skipped: count(&route.stats.skipped),
             dead_lettered: count(&route.stats.dead_lettered),
+        },
+        outputs: OutputStatus {
+            produced: count(&route.stats.produced),
+            acknowledged: count(&route.stats.acknowledged),
+            failed: count(&route.stats.output_failures),
+            waiting_bytes: count(&route.stats.output_bytes),
         },
         restarts: RestartStatus {
             plugin: route.plugin_restarts.total(),

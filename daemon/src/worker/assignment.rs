@@ -242,6 +242,7 @@ impl Engine {
             self.drain(slots, deadline);
         }
         if why == Revocation::Ordered {
+            self.await_outputs(slots, deadline);
             self.await_letters(slots, deadline);
         }
         if !self.stuck && self.hears_of_partitions() {
@@ -272,7 +273,10 @@ impl Engine {
     pub(super) fn drain(&mut self, slots: &[Slot], deadline: Instant) {
         self.recall_all();
         let empty = |engine: &Self| {
-            let held = |slot: &Slot| engine.partitions.get(*slot).in_hand > 0;
+            let held = |slot: &Slot| {
+                let partition = engine.partitions.get(*slot);
+                partition.in_hand > partition.unwritten
+            };
             !engine.is_up() || !slots.iter().any(held)
         };
         let mut in_time;
@@ -310,7 +314,7 @@ impl Engine {
     /// Waits until the plugin holds nothing at all. Whether it was in time.
     pub(super) fn finish_all(&mut self, deadline: Instant) -> bool {
         loop {
-            if self.config.buffers() && self.is_up() && !self.calls.is_empty() {
+            if self.config.buffers() && self.is_up() && !self.has_given_back() {
                 self.flush();
             }
             let asked = self.config.buffers();

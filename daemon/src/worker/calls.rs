@@ -15,7 +15,9 @@ pub(super) struct InHand {
     pub items: Vec<Item>,
     /// Items that are not settled.
     pub open: usize,
-    /// It came back; what is open of it was taken beyond it.
+    /// Items that are digested and wait for what they produced.
+    pub unwritten: usize,
+    /// It came back; what is open of it was taken beyond it, or waits for what it produced.
     pub returned: bool,
 }
 
@@ -41,6 +43,8 @@ pub(super) enum Standing {
     Taken,
     /// Digested by a consumer that buffers: done when it has flushed.
     Buffered,
+    /// Digested: done when the brokers have acknowledged what it produced.
+    Unwritten,
     /// Its outcome is known, or it waits in its queue again.
     Settled,
 }
@@ -56,6 +60,7 @@ impl InHand {
             handed: Instant::now(),
             open: items.len(),
             items,
+            unwritten: 0,
             returned: false,
         }
     }
@@ -77,7 +82,19 @@ impl InHand {
         let was = *item;
         item.standing = Standing::Settled;
         self.open -= 1;
+        self.unwritten -= usize::from(was.standing == Standing::Unwritten);
         Some(was)
+    }
+
+    /// The message at `index`, which is not settled, is digested and waits for what it produced.
+    pub(super) fn await_outputs(&mut self, index: usize) {
+        self.items[index].standing = Standing::Unwritten;
+        self.unwritten += 1;
+    }
+
+    /// The plugin has some of it.
+    pub(super) fn is_with_plugin(&self) -> bool {
+        !self.returned || self.open > self.unwritten
     }
 }
 

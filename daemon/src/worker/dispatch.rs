@@ -141,7 +141,8 @@ impl Engine {
 
     /// Hands what a gone instance had in hand to its successor: the same bytes, in their order.
     pub(super) fn hand_again(&mut self) {
-        let mut calls: Vec<InHand> = self.calls.drain().map(|(_, call)| call).collect();
+        let with_plugin = |_: &u64, call: &mut InHand| call.is_with_plugin();
+        let mut calls: Vec<InHand> = self.calls.extract_if(with_plugin).map(|(_, call)| call).collect();
         calls.sort_unstable_by_key(|call| call.number);
         for mut call in calls {
             let settled = |item: &Item| item.standing == Standing::Settled;
@@ -150,8 +151,10 @@ impl Engine {
             }
             if call.from >= call.items.len() || call.open == 0 {
                 self.home.finish(call.number);
+                self.outputs.forget(call.number);
                 continue;
             }
+            self.outputs.forget(call.number);
             let held = std::mem::take(&mut self.lanes[0].hold_next);
             call.number = self.home.hand_again(call.number, call.from as u32, held);
             call.forget_done();
@@ -226,6 +229,11 @@ impl Engine {
             && self.free_lane().is_none()
     }
 
+    /// Messages that lanes are at: not those that only wait for what they produced.
+    fn going(&self) -> usize {
+        self.in_hand_now.saturating_sub(self.outputs_state.unwritten)
+    }
+
     /// As many messages as are worth waking a lane for.
     fn worth_waking(&self) -> usize {
         // What these take of a call says nothing: they go on with their messages when it is over.
@@ -248,7 +256,7 @@ impl Engine {
         }
         let mut messages = self.pace.size().min(MOST_IN_A_CALL);
         if self.config.asynchronous {
-            messages = messages.min(self.config.in_flight.saturating_sub(self.in_hand_now));
+            messages = messages.min(self.config.in_flight.saturating_sub(self.going()));
         }
         if let Some(rate) = &mut self.rate {
             messages = messages.min(rate.allowed(now));

@@ -21,6 +21,7 @@ use super::{
     dispatch::Outgoing,
     intake::Pending,
     lifecycle::Step,
+    outputs::{KafkaOutlet, Outlet, Outputs, OutputsState, RouteOutputs},
     pace::Pace,
     partitions::Partitions,
     progress,
@@ -41,7 +42,7 @@ pub(super) struct Engine {
     pub listener: Listener,
     pub stats: Arc<RouteStats>,
     pub home: Box<dyn Home>,
-    /// What it sleeps on for the plugin: its home, and the other one during a swap.
+    /// What it sleeps on for the plugin: its home, the other one during a swap, and the producer of what it produces.
     pub homes: Poller,
     /// Another plugin is taking over.
     pub swap: Option<Swap>,
@@ -89,6 +90,9 @@ pub(super) struct Engine {
     pub letters: Option<Letters>,
     /// Their producer has something to say.
     pub letters_woke: bool,
+    /// What digests have produced and the brokers have not acknowledged.
+    pub outputs: RouteOutputs,
+    pub outputs_state: OutputsState,
     /// Lifecycle steps that are called or to be called and not answered, in order.
     pub steps: VecDeque<Step>,
     /// A person ordered that nothing is fetched or handed out.
@@ -161,6 +165,8 @@ impl Engine {
         let now = Instant::now();
         let homes = Poller::new()?;
         homes.add(home.wake_fd(), 0, Interest::Read)?;
+        let outlet: Box<dyn Outlet> = Box::new(KafkaOutlet::new(config.outputs.clone())?);
+        homes.add(outlet.wake_fd(), 2, Interest::Read)?;
         let lane = |_| Lane {
             calls: 0,
             release_next: Vec::new(),
@@ -178,6 +184,8 @@ impl Engine {
             release: Release::default(),
             suspects: Suspects::default(),
             lanes: (0..config.lanes()).map(lane).collect(),
+            outputs: Outputs::new(outlet, config.home.output_bytes),
+            outputs_state: OutputsState::default(),
             config,
             listener,
             stats,
@@ -291,6 +299,6 @@ impl Engine {
             self.apply(event);
         }
         self.events = events;
-        any | self.pump_other()
+        any | self.pump_other() | self.serve_outputs()
     }
 }

@@ -78,7 +78,11 @@ impl Engine {
                 .rate
                 .as_mut()
                 .is_none_or(|rate| rate.allowed(Instant::now()) > 0);
-            return allowed && self.outgoing.is_empty() && self.home.room(0) > 0 && !self.is_solitary();
+            return allowed
+                && self.may_wait_for_more()
+                && self.outgoing.is_empty()
+                && self.home.room(0) > 0
+                && !self.is_solitary();
         }
         let has_room = self.home.stock().is_some_and(|stock| stock.used() < stock.size());
         // What is buffered is to have most of the room, not what waits.
@@ -89,6 +93,12 @@ impl Engine {
             && self.queues.ready().bytes < most
             && self.queues.copied_bytes() < self.config.memory
             && !self.has_plenty()
+    }
+
+    /// Calls that wait for what they produced keep their messages, here or in librdkafka's buffers.
+    fn may_wait_for_more(&self) -> bool {
+        self.outputs_state.unwritten == 0
+            || self.calls.len().saturating_mul(self.config.batch.max_bytes) < self.config.memory
     }
 
     /// How many messages to read at once.

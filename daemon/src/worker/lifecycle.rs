@@ -310,10 +310,13 @@ impl Engine {
                 continue;
             };
             for index in 0..call.items.len() {
-                if call.items[index].standing == Standing::Buffered
+                if call.items[index].standing != Standing::Buffered {
+                    continue;
+                }
+                self.buffered_messages = self.buffered_messages.saturating_sub(1);
+                if self.is_written(&mut call, index)
                     && let Some(item) = call.settle(index)
                 {
-                    self.buffered_messages = self.buffered_messages.saturating_sub(1);
                     self.done(item);
                 }
             }

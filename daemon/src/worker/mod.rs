@@ -1,6 +1,6 @@
 //! One route at work: a thread that reads messages, hands them to the plugin's lane, hears what became of them and
 //! commits what is finished. One file per stage, named as a message meets them: [`poll`], [`dispatch`], [`retry`],
-//! [`outcomes`], [`dead_letter`], [`offsets`], [`commit`]; beside them [`assignment`], which takes partitions and gives them up.
+//! [`outcomes`], [`outputs`], [`dead_letter`], [`offsets`], [`commit`]; beside them [`assignment`], which takes partitions and gives them up.
 
 use std::{
     collections::VecDeque,
@@ -25,6 +25,7 @@ pub mod intake;
 mod lifecycle;
 pub mod offsets;
 pub mod outcomes;
+pub mod outputs;
 pub mod pace;
 pub mod partitions;
 pub mod poll;
@@ -90,6 +91,8 @@ pub struct WorkerConfig {
     pub on_error: OnError,
     /// Where messages go that are given up, where that is what `on_error` says.
     pub dead_letter: Option<DeadLetterConfig>,
+    /// Properties of the producer of what the plugin produces.
+    pub outputs: ClientProperties,
     /// Bound of each lifecycle call.
     pub lifecycle_timeout: Duration,
     /// How long a revoke waits for what is in hand.
@@ -285,6 +288,14 @@ pub struct RouteStats {
     pub skipped: AtomicU64,
     /// Messages whose dead letters the brokers have.
     pub dead_lettered: AtomicU64,
+    /// Records that digests produced.
+    pub produced: AtomicU64,
+    /// Of those, what the brokers have acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Of those, what was not written.
+    pub output_failures: AtomicU64,
+    /// Bytes that are produced and not acknowledged.
+    pub output_bytes: AtomicU64,
     /// Commits that the group acknowledged.
     pub commits: AtomicU64,
     /// Seeks in partitions that were stalled.
@@ -355,14 +366,14 @@ impl WorkerConfig {
                     config.idle_limit,
                     config.stall_timeout,
                 ),
-                config.max_poll_interval,
+                (config.max_poll_interval, config.outputs.clone()),
             )
         };
         let of_work = |config: &Self| {
             (
                 (config.order, config.lanes(), config.in_flight),
                 (config.asynchronous, config.buffers()),
-                (config.memory, config.home.arena_bytes),
+                (config.memory, config.home.arena_bytes, config.home.output_bytes),
                 (
                     config.home.isolation,
                     config.home.intake,
@@ -482,6 +493,11 @@ impl RouteStats {
 
     pub(crate) fn add(counter: &AtomicU64, by: usize) {
         counter.fetch_add(by as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that are on their way now.
+    pub(crate) fn set_output_bytes(&self, bytes: usize) {
+        self.output_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
     /// What the route's thread shows.

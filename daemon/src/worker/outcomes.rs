@@ -59,6 +59,7 @@ impl Engine {
                 finished,
                 broken,
             } => self.returned(call, finished as usize, broken.as_ref()),
+            HomeEvent::Produced(produced) => self.produced(&produced),
             HomeEvent::Lifecycle { lane, answer } => self.answered(lane, answer),
             HomeEvent::Stuck(why) => {
                 self.stuck = true;
@@ -68,8 +69,9 @@ impl Engine {
             HomeEvent::Down {
                 cause,
                 progress,
+                told,
                 missed,
-            } => self.down(cause, &progress, missed),
+            } => self.down(cause, &progress, &told, missed),
         }
     }
 
@@ -87,6 +89,7 @@ impl Engine {
     pub(super) fn keep_if_open(&mut self, call: InHand) {
         if call.returned && call.open == 0 {
             self.home.finish(call.number);
+            self.outputs.forget(call.number);
         } else {
             self.calls.insert(call.number, call);
         }
@@ -94,6 +97,9 @@ impl Engine {
 
     /// A message that was settled is not in hand any more.
     pub(super) fn out_of_hand(&mut self, item: Item) {
+        if item.standing == Standing::Unwritten {
+            self.waits_no_more(&item);
+        }
         let partition = self.partitions.get_mut(item.slot);
         partition.in_hand = partition.in_hand.saturating_sub(1);
         let queue = if item.queue == super::queues::QueueId::NONE {
@@ -106,6 +112,10 @@ impl Engine {
         if queue != super::queues::QueueId::NONE {
             let emptied = match item.standing {
                 Standing::Buffered => self.queues.let_go_buffered(queue),
+                // It was taken from there, and noted as one that does not hold up its lane.
+                Standing::Unwritten if item.queue != super::queues::QueueId::NONE => {
+                    self.queues.let_go_buffered(queue)
+                }
                 _ => self.queues.let_go(queue),
             };
             if let Some(emptied) = emptied {
@@ -337,7 +347,7 @@ impl Engine {
         });
     }
 
-    fn decide(&self, item: Item, failure: &Failure) -> Decision {
+    pub(super) fn decide(&self, item: Item, failure: &Failure) -> Decision {
         let spent = self
             .config
             .on_error
@@ -441,7 +451,9 @@ impl Engine {
         let Some(mut call) = self.take_call(number) else {
             return;
         };
-        if let Some(item) = call.settle(index) {
+        if self.is_written(&mut call, index)
+            && let Some(item) = call.settle(index)
+        {
             RouteStats::add(&self.stats.digested, 1);
             self.done(item);
         }
@@ -479,6 +491,7 @@ impl Engine {
     /// Marks the messages below `end` done, but for those whose outcome is another.
     fn finish_below(&mut self, call: &mut InHand, end: usize, now: Instant) {
         let (mut done, mut buffered) = (0, 0);
+        let quiet = self.is_quiet();
         for index in call.from..end {
             if call.items[index].standing != Standing::Out {
                 continue;
@@ -487,7 +500,9 @@ impl Engine {
                 call.items[index].standing = Standing::Buffered;
                 self.queues.buffer(call.items[index].queue, call.lane);
                 buffered += 1;
-            } else if let Some(item) = call.settle(index) {
+            } else if (quiet || self.is_written(call, index))
+                && let Some(item) = call.settle(index)
+            {
                 self.done(item);
                 done += 1;
             }
@@ -560,6 +575,10 @@ impl Engine {
             };
             call.returned = true;
             for index in (0..call.items.len()).rev() {
+                if call.items[index].standing == Standing::Unwritten && !self.stopping {
+                    // Nobody has it any more: it only waits.
+                    continue;
+                }
                 if self.stopping {
                     if let Some(item) = call.settle(index) {
                         self.free(item);
@@ -604,6 +623,12 @@ impl Engine {
                 "{count} messages that it has taken, the first {name} at offset {offset}"
             ));
         }
+        if self.outputs_state.unwritten > 0 {
+            texts.push(format!(
+                "the brokers, which have not acknowledged what {} messages produced",
+                self.outputs_state.unwritten
+            ));
+        }
         if texts.is_empty() {
             match self.steps.front() {
                 Some(step) => texts.push(format!("its `{}`", step.name)),
@@ -622,9 +647,9 @@ impl Engine {
 
     /// The plugin is gone and its last word is applied: what the cells say is done is done, the rest stays in hand
     /// for its successor. The message that missed its deadline has failed.
-    fn down(&mut self, cause: DownCause, progress: &[Progress], missed: Option<Progress>) {
-        for (lane, progress) in progress.iter().enumerate() {
-            self.finish_to(lane, *progress);
+    fn down(&mut self, cause: DownCause, progress: &[Progress], told: &[Progress], missed: Option<Progress>) {
+        for (lane, told) in told.iter().enumerate() {
+            self.finish_to(lane, *told);
         }
         if let (DownCause::Deadline(error), Some(missed)) = (&cause, missed)
             && let Some(mut call) = self.calls.remove(&missed.call)
@@ -648,7 +673,8 @@ impl Engine {
         // What waits in the stock is handed to whichever lane comes first; what went straight, in its calls, unless some of
         // it goes alone.
         let alone = suspects::counts(&cause) || !self.suspects.is_empty();
-        if std::mem::take(&mut self.stuck) || !self.config.is_straight() || alone {
+        let unwritten = self.outputs_state.unwritten > 0;
+        if std::mem::take(&mut self.stuck) || !self.config.is_straight() || alone || unwritten {
             self.take_back();
             self.return_outgoing();
         }
@@ -658,9 +684,7 @@ impl Engine {
     /// Takes what a plugin that still lives has finished of its calls. The cells are read first: a failure is told before
     /// the cell moves on, so what is told by then is known when the cell is applied.
     pub(super) fn take_progress(&mut self) {
-        let progress: Vec<Progress> = (0..self.lanes.len())
-            .map(|lane| self.home.progress(lane))
-            .collect();
+        let progress: Vec<Progress> = (0..self.lanes.len()).map(|lane| self.home.told(lane)).collect();
         // One look hears some lanes only, where there are many.
         for _ in 0..2 + self.lanes.len() / 8 {
             self.pump();
@@ -704,7 +728,7 @@ impl Engine {
 
     /// Whether the plugin holds nothing that is not settled, as far as it can be waited for.
     pub(super) fn has_given_back(&self) -> bool {
-        self.calls.is_empty() || self.plugin == Plugin::Down
+        self.plugin == Plugin::Down || !self.calls.values().any(InHand::is_with_plugin)
     }
 }
 

@@ -29,8 +29,10 @@ pub struct Partition {
     beside: Option<String>,
     /// What is on its way to the group.
     sent: Option<(CommitTicket, String)>,
-    /// Messages that are with the plugin.
+    /// Messages that are with the plugin, or wait for what they produced.
     pub in_hand: u32,
+    /// Of those, messages that are digested and wait for what they produced.
+    pub unwritten: u32,
     /// Its queue, where messages go straight to the lane and this partition waits.
     pub queue: QueueId,
     /// Not fetched, because too much of it waits here.
@@ -69,6 +71,7 @@ impl Partition {
             beside: None,
             sent: None,
             in_hand: 0,
+            unwritten: 0,
             queue: QueueId::NONE,
             paused: false,
             crowded: false,

@@ -397,6 +397,7 @@ impl Loop {
                     .next_look(engine.up_since(), engine.config.release_after),
             )
             .chain(engine.committer.next())
+            .chain(engine.outputs_due(now))
             .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
             .chain(self.discover_at)
             .chain(tidy_at)
@@ -458,8 +459,9 @@ impl Loop {
         if !in_time {
             engine.take_progress();
         }
-        let left = if in_time { 0 } else { engine.in_hand() };
-        let blocked_by = if in_time {
+        let written = in_time && engine.flush_outputs(deadline);
+        let left = if written { 0 } else { engine.in_hand() };
+        let blocked_by = if left == 0 {
             String::new()
         } else {
             engine.blocked_by()
@@ -509,6 +511,10 @@ impl Loop {
         tracing::debug!(route = %engine.config.route, ?outcome, "client closed");
         engine.close_letters(until);
         end_plugin(&mut engine);
+        if written {
+            // What it produced in its last calls.
+            engine.flush_outputs(until);
+        }
         match ended {
             Ended::Drained if left > 0 => Ended::Left {
                 messages: left,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use devour_abi::{LifecycleCall, SwapMode};
+use devour_abi::{Delivered, HostFailure, LifecycleCall, SwapMode};
 
 use super::{
     Event, WorkerConfig,
@@ -21,7 +21,7 @@ use super::{
     rate::Rate,
 };
 use crate::{
-    lane::{DownCause, Home, HomeEvent, Slot},
+    lane::{Asker, DownCause, Home, HomeEvent, Slot},
     os::Interest,
     settings::Isolation,
 };
@@ -73,6 +73,15 @@ enum Phase {
     Gone,
 }
 
+// === impl Swap ===
+
+impl Swap {
+    /// Tells the other plugin what became of a record, if it is the one that asked.
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<Delivered, HostFailure>) {
+        self.other.answer(asker, outcome);
+    }
+}
+
 // === impl Engine ===
 
 impl Engine {
@@ -101,7 +110,11 @@ impl Engine {
             Ok(other)
         });
         let other = match made {
-            Ok(other) => other,
+            Ok(mut other) => {
+                // So that it can produce in its `started`; the rest when it has taken over.
+                other.grant(config.home.output_bytes / 8);
+                other
+            }
             Err(error) => {
                 return self.tell(Event::SwapFailed(format!(
                     "the system has no descriptors for another plugin: {error}"
@@ -224,7 +237,10 @@ impl Engine {
         swap.other.pump(&mut events);
         let any = !events.is_empty();
         for event in events {
-            self.hear_other(event);
+            match event {
+                HomeEvent::Produced(produced) => self.produced_by_other(&produced),
+                event => self.hear_other(event),
+            }
         }
         any
     }

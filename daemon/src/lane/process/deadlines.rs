@@ -50,7 +50,9 @@ impl ProcessHome {
         let state = &self.lanes[lane];
         match state.in_hand.at_work() {
             AtWork::Step => Subject::Step(state.steps_answered),
-            AtWork::Call(_) if self.config.digest_timeout.is_some() => Subject::Digest(self.progress(lane)),
+            AtWork::Call(_) if self.config.digest_timeout.is_some() && !self.suspended => {
+                Subject::Digest(self.progress(lane))
+            }
             _ => Subject::Nothing,
         }
     }
@@ -65,7 +67,12 @@ impl ProcessHome {
             }
             .settle();
         }
-        self.clock += self.process_watch.period() * u32::try_from(times.min(2)).unwrap_or(2);
+        let waited = self.process_watch.period() * u32::try_from(times.min(2)).unwrap_or(2);
+        self.clock += waited;
+        if self.suspended {
+            let taken = self.lanes.iter_mut().flat_map(|lane| &mut lane.taken);
+            taken.for_each(|run| run.at += waited);
+        }
         let subject = self.subject_of_process();
         let mut any = subject != Subject::Nothing || self.doomed.is_some();
         if subject == Subject::Nothing {
@@ -76,7 +83,7 @@ impl ProcessHome {
         }
         for lane in 0..self.lanes.len() {
             let subject = self.subject_of_lane(lane);
-            any |= subject != Subject::Nothing || !self.lanes[lane].taken.is_empty();
+            any |= subject != Subject::Nothing || !self.lanes[lane].taken.is_empty() || self.suspended;
             if subject == Subject::Nothing {
                 self.lanes[lane].watch.stop();
             } else {

@@ -7,11 +7,11 @@ use devour_abi::{Failure, LifecycleAnswer};
 use super::{ProcessHome, TIMER, WAKE, breaks};
 use crate::{
     lane::{
-        DownCause, HomeEvent,
-        channel::{FromLane, FromTalk, MAX_BESIDE},
-        in_hand::AtWork,
+        DownCause, Home, HomeEvent,
+        channel::{FromLane, FromTalk, MAX_BESIDE, ToTalk},
         plugin_process::{EXIT, PluginProcess, STDERR, STDOUT, Stage, TALK, WORK},
         printed::Ear,
+        produced::{self, MAX_RECORD, Produced},
         voice::{Lost, PluginLog, Position},
     },
     os::{
@@ -85,6 +85,8 @@ impl ProcessHome {
             }
         }
         let progress = self.all_progress();
+        let told = (0..self.lanes.len()).map(|lane| self.told(lane)).collect();
+        self.room = 0;
         for lane in 0..self.lanes.len() {
             let cell = self.cell(lane);
             let state = &mut self.lanes[lane];
@@ -113,6 +115,7 @@ impl ProcessHome {
         events.push(HomeEvent::Down {
             cause: process.cause(exit, asked),
             progress,
+            told,
             missed,
         });
     }
@@ -150,13 +153,9 @@ impl ProcessHome {
             if let Err(error) = work.flush(&self.poller) {
                 process.distrust(error);
             }
-            // Only an answer to a lifecycle step may bring a descriptor.
+            // A large answer to a lifecycle step brings a descriptor, and a large record.
             let socket = process.works[lane].socket();
-            let got = if self.lanes[lane].in_hand.at_work() == AtWork::Step {
-                socket.receive_with_fds(&mut buffer, &mut fds, Wait::No)
-            } else {
-                socket.receive(&mut buffer, Wait::No)
-            };
+            let got = socket.receive_with_fds(&mut buffer, &mut fds, Wait::No);
             match got {
                 Ok(Received::Frame(bytes)) => {
                     let said = FromLane::decode(&buffer[..bytes]).map_err(|error| error.to_string());
@@ -247,6 +246,11 @@ impl ProcessHome {
         let Some(process) = self.process.as_mut().filter(|process| !process.deaf) else {
             return Ok(());
         };
+        let said = match said {
+            FromLane::Produced(records) => return self.take_produced(records.to_vec(), events),
+            FromLane::ProducedBeside => return self.take_large(beside, events),
+            said => said,
+        };
         let state = &mut self.lanes[lane];
         match (process.stage, said) {
             (Stage::Building, FromLane::Up) => {
@@ -262,6 +266,7 @@ impl ProcessHome {
                 process.deaf = true;
                 process.kill(DownCause::NotBuilt(why.to_owned()));
             }
+            (_, FromLane::Produced(_) | FromLane::ProducedBeside) => {}
             (Stage::Building, _) => return Err("an outcome before its instances stood".into()),
             (Stage::Up, FromLane::Up | FromLane::NotBuilt(_)) => {
                 return Err("it said twice what became of its constructor".into());
@@ -339,6 +344,31 @@ impl ProcessHome {
                 events.push(HomeEvent::Lifecycle { lane, answer });
             }
         }
+        Ok(())
+    }
+
+    /// A record in memory beside its frame: copied, then looked at.
+    fn take_large(&mut self, beside: Option<OwnedFd>, events: &mut Vec<HomeEvent>) -> Result<(), String> {
+        let memory = beside.ok_or("a record without its memory")?;
+        let bytes = read_bounded(memory.as_fd(), MAX_RECORD)
+            .map_err(|error| format!("a record that cannot be read: {error}"))?;
+        self.take_produced(bytes, events)
+    }
+
+    fn take_produced(&mut self, records: Vec<u8>, events: &mut Vec<HomeEvent>) -> Result<(), String> {
+        let mut receipts = Vec::new();
+        let taken = produced::check(&records, |number| receipts.push(number));
+        let taken = taken
+            .map_err(|error| error.to_string())?
+            .min(self.config.output_bytes);
+        self.room = self
+            .room
+            .checked_sub(taken)
+            .ok_or("records for which it had no room")?;
+        for number in receipts {
+            self.say(&ToTalk::Received { number });
+        }
+        events.push(HomeEvent::Produced(Produced::of(records, self.life)));
         Ok(())
     }
 

@@ -22,7 +22,9 @@ impl ThreadHome {
         let state = &self.lanes[lane];
         match state.in_hand.at_work() {
             AtWork::Step => Subject::Step(state.steps_answered),
-            AtWork::Call(_) if self.config.digest_timeout.is_some() => Subject::Digest(self.progress(lane)),
+            AtWork::Call(_) if self.config.digest_timeout.is_some() && !self.suspended => {
+                Subject::Digest(self.progress(lane))
+            }
             _ => Subject::Nothing,
         }
     }
@@ -38,11 +40,16 @@ impl ThreadHome {
 
     pub(super) fn tick(&mut self) {
         let times = self.timer.drain();
-        self.clock += self.period * u32::try_from(times.min(2)).unwrap_or(2);
+        let waited = self.period * u32::try_from(times.min(2)).unwrap_or(2);
+        self.clock += waited;
+        if self.suspended {
+            let taken = self.lanes.iter_mut().flat_map(|lane| &mut lane.taken);
+            taken.for_each(|(_, _, _, at)| *at += waited);
+        }
         let mut any = self.mind_end() | self.mind_memory(times);
         for lane in 0..self.lanes.len() {
             let subject = self.subject(lane);
-            any |= subject != Subject::Nothing || !self.lanes[lane].taken.is_empty();
+            any |= subject != Subject::Nothing || !self.lanes[lane].taken.is_empty() || self.suspended;
             if subject == Subject::Nothing {
                 self.lanes[lane].watch.stop();
             } else {

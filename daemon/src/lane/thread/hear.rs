@@ -1,11 +1,14 @@
 //! What the threads say, and their end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use devour_abi::FailureKind;
 
 use super::{GHOSTS, SAID, TIMER, ThreadHome};
-use crate::lane::{DownCause, Home, HomeEvent, thread_lane::Said};
+use crate::lane::{DownCause, Home, HomeEvent, produced::Produced, thread_lane::Said};
 
 impl ThreadHome {
     pub(super) fn hear(&mut self, events: &mut Vec<HomeEvent>) {
@@ -31,16 +34,40 @@ impl ThreadHome {
         let Some(life) = &self.life else { return };
         let shared = Arc::clone(&life.threads[lane].shared);
         shared.wake.drain();
+        shared.woken.store(false, Ordering::Release);
+        let mut all = Vec::new();
         while let Some(said) = shared.said.pop() {
+            all.push(said);
+        }
+        // Before the outcomes that were told behind them; what is still being collected was produced behind those.
+        self.take_produced(shared.outputs.take_of_all(), events);
+        for said in all {
             if let Err(what) = self.apply(lane, said, events) {
                 self.end(DownCause::Protocol(what));
             }
         }
+        self.take_produced(shared.take_produced(), events);
+    }
+
+    fn take_produced(&mut self, records: Vec<u8>, events: &mut Vec<HomeEvent>) {
+        if records.is_empty() {
+            return;
+        }
+        let Some(life) = &self.life else { return };
+        let number = life.number;
+        // Written by this process: it can be read.
+        let most = self.config.output_bytes;
+        let mut taken = 0;
+        let produced = Produced::of(records, number);
+        produced.iter().for_each(|output| taken += output.bytes.min(most));
+        self.room = self.room.saturating_sub(taken);
+        events.push(HomeEvent::Produced(produced));
     }
 
     fn apply(&mut self, lane: usize, said: Said, events: &mut Vec<HomeEvent>) -> Result<(), String> {
         let in_hand = &mut self.lanes[lane].in_hand;
         match said {
+            Said::Produced(records) => self.take_produced(records, events),
             Said::Up => {
                 if let Some(life) = &mut self.life {
                     life.threads[lane].up = true;
@@ -142,8 +169,10 @@ impl ThreadHome {
             held.handed = false;
         }
         self.calls.retain(|_, held| !held.abandoned);
+        self.room = 0;
         events.push(HomeEvent::Down {
             cause: life.ending.unwrap_or(DownCause::Ordered),
+            told: progress.clone(),
             progress,
             missed: life.missed,
         });

@@ -87,7 +87,7 @@ impl Engine {
                 let begun = call.number < at.call
                     || (call.number == at.call && (self.config.takes_batches || index <= at.index as usize));
                 let in_hand = match item.standing {
-                    Standing::Settled => false,
+                    Standing::Settled | Standing::Unwritten => false,
                     Standing::Taken | Standing::Buffered => true,
                     Standing::Out => !call.returned && begun,
                 };

@@ -1,0 +1,84 @@
+//! What a relay of the ledger's library produces, before the same judge as its digests: each record of the output topic
+//! stands for the message that it came from.
+
+use libtest_mimic::Failed;
+
+use crate::{
+    daemon::Route,
+    judge::{Expected, Verdict, judge},
+    kafka::{Kafka, Kept, unique},
+    ledger::{Lines, Outcome, Record},
+    scenario::Isolation,
+    stage::Stage,
+};
+use devour_test_ledger::record::number;
+use serde_json::json;
+
+/// The topic that a relay produces to.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Its name.
+    pub topic: String,
+    partitions: i32,
+}
+
+// === impl Outputs ===
+
+impl Outputs {
+    /// Creates the topic, with as many partitions as the stage's.
+    pub fn of(stage: &Stage<'_>, name: &str) -> Result<Self, Failed> {
+        let outputs = Self::not_there(stage, name);
+        stage.admin.create_topic(&outputs.topic, stage.partitions)?;
+        Ok(outputs)
+    }
+
+    /// The topic comes later.
+    pub fn not_there(stage: &Stage<'_>, name: &str) -> Self {
+        Self {
+            topic: unique(name),
+            partitions: stage.partitions,
+        }
+    }
+
+    /// A route that relays to it: `symbol` is `Relay`, `AsyncRelay` or `BufferRelay`.
+    pub fn route(&self, stage: &Stage<'_>, symbol: &str, isolation: Isolation) -> Route {
+        Route::of(symbol, isolation, &stage.topic, &stage.group, stage.ledger.path())
+            .with("settings", json!({"to": self.topic}))
+    }
+
+    /// All records of the topic.
+    pub fn read(&self, kafka: &Kafka) -> Result<Vec<Kept>, Failed> {
+        Ok(kafka.read(&self.topic, self.partitions)?)
+    }
+
+    /// What the judge says of them: lost is what was produced to the stage and has no record here.
+    pub fn verdict(&self, stage: &Stage<'_>) -> Result<Verdict, Failed> {
+        self.judge(stage.kafka, &stage.topic, &stage.expected)
+    }
+
+    /// The same of messages of `topic`.
+    pub fn judge(&self, kafka: &Kafka, topic: &str, expected: &Expected) -> Result<Verdict, Failed> {
+        let records = self.read(kafka)?;
+        let records = records.iter().map(|kept| Self::line(topic, kept));
+        let lines = Lines {
+            records: records.collect::<Result<_, Failed>>()?,
+            torn: 0,
+        };
+        Ok(judge(expected, &lines))
+    }
+
+    /// A record as the digest that produced it; records of a partition are in the order of its log.
+    fn line(topic: &str, kept: &Kept) -> Result<Record, Failed> {
+        let offset = kept.text("offset").and_then(|offset| offset.parse().ok());
+        Ok(Record {
+            topic: topic.to_owned(),
+            partition: kept.partition,
+            offset: offset.ok_or_else(|| format!("a record without its offset: {kept:?}"))?,
+            n: kept.payload.as_deref().and_then(number),
+            attempt: 1,
+            pid: 0,
+            at: kept.offset as u64,
+            outcome: Outcome::Ok,
+        })
+    }
+}
