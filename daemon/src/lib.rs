@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod lane;
 pub mod os;
 pub mod plugin;
+pub mod schema;
 pub mod settings;
 pub mod signals;
 pub mod supervisor;

@@ -101,6 +101,11 @@ pub mod prelude {
 #[doc = include_str!("../../docs/writing-a-plugin.md")]
 struct Guide;
 
+/// The page about schemas.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/schemas.md")]
+struct Schemas;
+
 /// The page on producing, as above.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/producing.md")]

@@ -44,6 +44,7 @@ scenarios! {
     topic_made_again,
     partitions_grow,
     rolling_restart,
+    schema_cut,
     failing_digest,
     full_batches,
     finished_beyond,

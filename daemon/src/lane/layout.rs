@@ -47,12 +47,22 @@ pub(super) fn size(key: Option<usize>, payload: Option<usize>, headers: usize) -
 /// When `to` is shorter than [`size`] says.
 #[inline]
 pub(super) fn write(to: &mut [u8], fields: &Fields<'_>) -> usize {
-    let length = |bytes: Option<&[u8]>| bytes.map_or(NULL, |bytes| bytes.len() as u32);
-    let all = size(
-        fields.key.map(<[u8]>::len),
-        fields.payload.map(<[u8]>::len),
-        fields.headers.len(),
-    );
+    let payload = fields.payload;
+    write_with(to, fields, payload.map(<[u8]>::len), |to| {
+        to.copy_from_slice(payload.unwrap_or(&[]));
+    })
+}
+
+/// As [`write`], with a value of `payload` bytes that somebody else writes.
+#[inline]
+pub(super) fn write_with(
+    to: &mut [u8],
+    fields: &Fields<'_>,
+    payload: Option<usize>,
+    write_payload: impl FnOnce(&mut [u8]),
+) -> usize {
+    let length = |bytes: Option<usize>| bytes.map_or(NULL, |bytes| bytes as u32);
+    let all = size(fields.key.map(<[u8]>::len), payload, fields.headers.len());
     let (head, mut rest) = to[..all].split_at_mut(HEAD);
     head[0..4].copy_from_slice(&(all as u32).to_ne_bytes());
     head[4..8].copy_from_slice(&fields.slot.to_ne_bytes());
@@ -61,20 +71,22 @@ pub(super) fn write(to: &mut [u8], fields: &Fields<'_>) -> usize {
     head[16..24].copy_from_slice(&fields.offset.to_ne_bytes());
     head[24..32].copy_from_slice(&fields.timestamp_ms.to_ne_bytes());
     head[32..40].copy_from_slice(&fields.tag.to_ne_bytes());
-    head[40..44].copy_from_slice(&length(fields.key).to_ne_bytes());
-    head[44..48].copy_from_slice(&length(fields.payload).to_ne_bytes());
+    head[40..44].copy_from_slice(&length(fields.key.map(<[u8]>::len)).to_ne_bytes());
+    head[44..48].copy_from_slice(&length(payload).to_ne_bytes());
     head[48..52].copy_from_slice(&(fields.headers.len() as u32).to_ne_bytes());
     head[52..56].copy_from_slice(&fields.leader_epoch.to_ne_bytes());
-    for bytes in [
-        fields.key.unwrap_or(&[]),
-        fields.payload.unwrap_or(&[]),
-        fields.headers,
-    ] {
-        if !bytes.is_empty() {
-            let (here, after) = rest.split_at_mut(bytes.len());
-            here.copy_from_slice(bytes);
-            rest = after;
-        }
+    if let Some(key) = fields.key.filter(|key| !key.is_empty()) {
+        let (here, after) = rest.split_at_mut(key.len());
+        here.copy_from_slice(key);
+        rest = after;
+    }
+    if let Some(payload) = payload.filter(|payload| *payload > 0) {
+        let (here, after) = rest.split_at_mut(payload);
+        write_payload(here);
+        rest = after;
+    }
+    if !fields.headers.is_empty() {
+        rest[..fields.headers.len()].copy_from_slice(fields.headers);
     }
     all
 }

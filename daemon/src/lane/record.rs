@@ -26,6 +26,8 @@ pub struct Record {
     pub key: Option<Box<[u8]>>,
     /// The value.
     pub payload: Option<Box<[u8]>>,
+    /// The value is as it was read, and the route's schema is still to shape it.
+    pub unshaped: bool,
     /// The headers, if the consumer reads them or a dead letter would have them.
     pub headers: Vec<Header>,
 }

@@ -16,6 +16,7 @@ use crate::{
     kafka::Message,
     lane::Slot,
     os::{SharedBytes, SharedView},
+    schema::Shaped,
 };
 
 /// Where a message lies in the stock, in units of 8 bytes.
@@ -129,6 +130,30 @@ impl Stock {
     /// Keeps a fetched message. `None` if it has no place now; whether it ever has, [`Stock::fits`] says.
     #[inline]
     pub fn put(&mut self, message: &Message<'_>, slot: Slot, tag: u64) -> Option<Kept> {
+        self.put_with(message, slot, tag, |stock, fields| stock.write(fields))
+    }
+
+    /// Keeps a fetched message with this value in place of its own.
+    pub fn put_shaped(
+        &mut self,
+        message: &Message<'_>,
+        slot: Slot,
+        tag: u64,
+        shaped: &Shaped<'_>,
+    ) -> Option<Kept> {
+        self.put_with(message, slot, tag, |stock, fields| {
+            stock.write_with(fields, Some(shaped.len()), |to| shaped.write(to))
+        })
+    }
+
+    #[inline]
+    fn put_with(
+        &mut self,
+        message: &Message<'_>,
+        slot: Slot,
+        tag: u64,
+        write: impl FnOnce(&mut Self, &Fields<'_>) -> Option<Kept>,
+    ) -> Option<Kept> {
         let mut headers = std::mem::take(&mut self.headers);
         headers.clear();
         if self.keeps_headers {
@@ -137,7 +162,7 @@ impl Stock {
             }
         }
         let (timestamp_ms, timestamp_type) = super::calls::timestamp(message);
-        let kept = self.write(&Fields {
+        let fields = Fields {
             slot: slot.0,
             attempt: 1,
             tag,
@@ -148,7 +173,8 @@ impl Stock {
             key: message.key(),
             payload: message.payload(),
             headers: &headers,
-        });
+        };
+        let kept = write(self, &fields);
         self.headers = headers;
         kept
     }
@@ -188,6 +214,20 @@ impl Stock {
         );
         let start = self.place(bytes)?;
         layout::write(self.arena.get_mut(start..start + bytes), fields);
+        self.live[start / self.chunk] += 1;
+        Some(Kept((start / 8) as u32))
+    }
+
+    fn write_with(
+        &mut self,
+        fields: &Fields<'_>,
+        payload: Option<usize>,
+        write_payload: impl FnOnce(&mut [u8]),
+    ) -> Option<Kept> {
+        let bytes = layout::size(fields.key.map(<[u8]>::len), payload, fields.headers.len());
+        let start = self.place(bytes)?;
+        let to = self.arena.get_mut(start..start + bytes);
+        layout::write_with(to, fields, payload, write_payload);
         self.live[start / self.chunk] += 1;
         Some(Kept((start / 8) as u32))
     }
@@ -310,6 +350,7 @@ pub(super) fn record_of(fields: &Fields<'_>) -> Record {
         timestamp_type: fields.timestamp_type,
         key: fields.key.map(Box::from),
         payload: fields.payload.map(Box::from),
+        unshaped: false,
         headers: Headers::of(fields.headers)
             .map(|(name, value)| (name.into(), value.map(Box::from)))
             .collect(),
@@ -334,6 +375,7 @@ mod tests {
             timestamp_type: 1,
             key: Some(Box::from(offset.to_ne_bytes())),
             payload: (length > 0).then(|| vec![offset as u8; length].into()),
+            unshaped: false,
             headers: vec![("h".into(), None)],
         }
     }

@@ -633,6 +633,7 @@ fn copy(call: &ThreadCall, index: u32, keeps_headers: bool) -> Option<Record> {
                 timestamp_type: timestamp_type.0,
                 key: message.key().map(Box::from),
                 payload: message.payload().map(Box::from),
+                unshaped: false,
                 headers: headers
                     .into_iter()
                     .map(|(name, value)| (name.into(), value.map(Box::from)))

@@ -90,6 +90,10 @@ pub(super) fn convert_route(
             .into_iter()
             .find(|mode| tree.given(mode.as_str()) == Some(true)),
         schema_class: tree.given("schema_class"),
+        schema: match tree.raw("schema") {
+            Some(Valid::Block(schema)) => schema.given("attributes"),
+            _ => None,
+        },
         batch: Batch {
             max_messages: batch.get("max_messages"),
             max_bytes: batch.get("max_bytes"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::attributes::Attributes;
 use super::check::default_of;
 use super::config_types::{MembershipProtocol, OffsetReset};
 use super::forms::parse_rate;
@@ -29,6 +30,7 @@ pub(super) enum Valid {
     Block(Tree),
     Scalars(BTreeMap<String, String>),
     Free(serde_json::Map<String, serde_json::Value>),
+    Attributes(Attributes),
 }
 
 /// The values that a block of the file gives.

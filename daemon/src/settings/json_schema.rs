@@ -152,6 +152,11 @@ fn kind(key: &'static Key) -> Value {
             "additionalProperties": { "type": ["string", "number", "boolean"] },
         }),
         Kind::Free => json!({ "type": ["object", "null"] }),
+        Kind::Attributes => json!({
+            "type": "array",
+            "minItems": 1,
+            "items": { "type": ["string", "object"] },
+        }),
         Kind::Routes => json!({
             "type": ["object", "null"],
             "propertyNames": { "anyOf": [

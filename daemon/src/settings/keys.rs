@@ -480,6 +480,19 @@ static CONCURRENCY: Block = Block {
     ],
 };
 
+static SCHEMA: Block = Block {
+    name: "schema",
+    keys: &[
+        key(
+            "attributes",
+            Kind::Attributes,
+            "The attributes of the message's object that are taken; the objects in one that has a list of its own are cut by that list. The rest is left out before the plugin sees the message.",
+        )
+        .otherwise("all")
+        .example("[id, {customer: [id, name]}]"),
+    ],
+};
+
 const ROUTE_KEYS: &[Key] = &[
     key(
         "path",
@@ -593,7 +606,7 @@ const ROUTE_KEYS: &[Key] = &[
     .otherwise("the daemon's user")
     .example("orders"),
     Key { otherwise: Some("no sandbox"), ..key("sandbox", Kind::block(&SANDBOX), "What its plugin's process may still do; without the block, all that its user may. `none` takes back what `defaults` say.") }.or_none(),
-    planned("schema"),
+    key("schema", Kind::block(&SCHEMA), "What of a JSON message its plugin sees. `none` takes back what `defaults` say.").or_none().otherwise("all of it"),
     planned("delivery"),
     refused("in_flight", "it is a key of `concurrency`: `concurrency: { in_flight: 100 }`"),
     refused("order", "it is a key of `concurrency`: `concurrency: { order: key }`"),

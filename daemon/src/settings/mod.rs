@@ -4,6 +4,7 @@
 //! ([`json_schema`]), the annotated sample ([`sample`]) and the reference page ([`reference`]).
 
 mod assemble;
+mod attributes;
 mod bounds;
 mod check;
 mod config_types;
@@ -35,6 +36,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use attributes::{Attribute, Attributes};
 pub use bounds::{Limits, RouteBounds, RouteSandbox};
 pub use config_types::{ConsumerConfig, MembershipProtocol, OffsetReset};
 pub use environment::{Environment, ProcessEnvironment, SettingsFile, locate};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attributes::Attributes;
 use super::bounds::RouteBounds;
 use super::config_types::ConsumerConfig;
 use super::forms::check_topic;
@@ -38,6 +39,8 @@ pub struct Route {
     pub dump: Option<DumpMode>,
     /// The schema of its messages, where that is not the plugin's.
     pub schema_class: Option<String>,
+    /// The attributes that messages are cut down to before the plugin sees them; `None` is all.
+    pub schema: Option<Attributes>,
     /// How many digest at once, and in which order.
     pub concurrency: Concurrency,
     /// How much one call carries at most.
@@ -214,6 +217,7 @@ impl PartialEq for Route {
             digest_name,
             dump,
             schema_class,
+            schema,
             concurrency,
             batch,
             flush,
@@ -245,6 +249,7 @@ impl PartialEq for Route {
             && *digest_name == other.digest_name
             && *dump == other.dump
             && *schema_class == other.schema_class
+            && *schema == other.schema
             && *concurrency == other.concurrency
             && *batch == other.batch
             && *flush == other.flush
@@ -286,6 +291,7 @@ impl fmt::Debug for Route {
             .field("digest_name", &self.digest_name)
             .field("dump", &self.dump)
             .field("schema_class", &self.schema_class)
+            .field("schema", &self.schema)
             .field("concurrency", &self.concurrency)
             .field("batch", &self.batch)
             .field("flush", &self.flush)

@@ -105,6 +105,8 @@ pub(super) enum Kind {
     Scalars,
     /// A mapping with keys of any name, handed on as it is.
     Free,
+    /// A list of names, each alone or with a list of its own.
+    Attributes,
     /// A mapping of names to routes.
     Routes,
     /// Anything; for keys that are refused or ignored anyway.
@@ -305,6 +307,7 @@ impl Kind {
             Self::Block { .. } => "a mapping".into(),
             Self::Scalars => "a mapping of properties to text, numbers or true/false".into(),
             Self::Free => "a mapping".into(),
+            Self::Attributes => "a list of names, each alone or with a list of its own".into(),
             Self::Routes => "a mapping of names to routes".into(),
             Self::Any => "a value".into(),
         }

@@ -36,6 +36,7 @@ impl Checker<'_> {
             }
             (_, Kind::Scalars) => return self.scalars(node, at),
             (_, Kind::Free) => return self.free(node, at),
+            (Value::List(_) | Value::Map(_), Kind::Attributes) => return self.attributes(node, at),
             (Value::Null, Kind::Routes) => return Some(Valid::None),
             (Value::Map(_), Kind::Routes) => return Some(Valid::None),
             (Value::Null, Kind::Any) => return None,
@@ -53,6 +54,7 @@ impl Checker<'_> {
         match key.kind {
             Kind::Commas { check, .. } => self.commas(key, check, node, at),
             Kind::OneOrMany { check, .. } => self.one_or_many(key, check, node, at),
+            Kind::Attributes => self.attributes(node, at),
             Kind::Paths => self.one_or_many(key, super::forms::not_empty, node, at),
             _ => self.single(key, node, at),
         }

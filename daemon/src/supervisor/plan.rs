@@ -14,6 +14,7 @@ use crate::{
     lane::{HomeConfig, Intake, PluginVoice, Printed},
     os::{Bounds, Spawner},
     plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
+    schema::SchemaConfig,
     settings::{
         ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Order, Route, Settings,
         Then, Tombstones, Topics,
@@ -181,6 +182,7 @@ impl Planner {
             && order == Order::Partition
             && !descriptor.asynchronous
             && flush.is_none()
+            && route.schema.is_none()
             && route.batch.max_wait.is_zero();
         let intake = if straight { Intake::Calls } else { Intake::Stock };
         WorkerConfig {
@@ -197,6 +199,9 @@ impl Planner {
             },
             batch: route.batch,
             order,
+            schema: route.schema.clone().map(|attributes| SchemaConfig {
+                attributes: Some(attributes),
+            }),
             in_flight: route.concurrency.in_flight,
             asynchronous: descriptor.asynchronous,
             flush,

@@ -357,6 +357,7 @@ impl Engine {
 
     /// What waits of a partition is dropped.
     fn drop_queues(&mut self, slot: Slot) {
+        self.forget_originals(slot);
         let mut dropped = Vec::new();
         for held in self.queues.drop_slot(slot, |queued| dropped.push(queued)) {
             if let Some(lane) = held.held_by {

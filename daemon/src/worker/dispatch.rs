@@ -285,12 +285,32 @@ impl Engine {
         self.filling.filter(|_| !wait.is_zero()).map(|since| since + wait)
     }
 
-    /// Hands messages to a lane as one call; `false` if it could not take them, and they wait again.
+    /// Hands messages to a lane as one call; `false` if it could not take them, and they wait again. What cannot be shaped
+    /// for the plugin is decided about here.
     pub(super) fn hand_to(&mut self, lane: usize, taken: &mut Vec<Taken>) -> bool {
         let mut kept: Vec<Kept> = Vec::with_capacity(taken.len());
         let mut items: Vec<Item> = Vec::with_capacity(taken.len());
-        let (mut alone, mut skipped) = (None, Vec::new());
+        let (mut alone, mut skipped, mut decided) = (None, Vec::new(), false);
         for taken in taken.drain(..) {
+            // Of one queue nothing is in hand but what was taken here before it.
+            let first = !items.iter().any(|item| item.queue == taken.queue);
+            let taken = if alone.is_some() || skipped.contains(&taken.tag) {
+                taken
+            } else {
+                let tag = taken.tag;
+                match self.shape_taken(taken, first) {
+                    Ok(taken) => taken,
+                    Err(waits) => {
+                        // What follows it in its order may have to wait too.
+                        skipped.push(tag);
+                        decided |= waits.is_none();
+                        if let Some(taken) = waits {
+                            self.give_back(taken);
+                        }
+                        continue;
+                    }
+                }
+            };
             if let Some(held_by) = taken.held_by {
                 self.lanes[held_by].release_next.push(taken.tag);
             }
@@ -319,7 +339,7 @@ impl Engine {
                     items.push(item);
                 }
                 // It has no place now, or never: it travels in memory of its own.
-                (None, Body::Copy(record)) if items.is_empty() => {
+                (None, Body::Copy(record)) if items.is_empty() && !skipped.contains(&taken.tag) => {
                     items.push(item);
                     alone = Some(*record);
                 }
@@ -335,7 +355,7 @@ impl Engine {
             }
         }
         if items.is_empty() {
-            return false;
+            return decided;
         }
         let mut handout = match alone {
             Some(record) => of_records(vec![record]),

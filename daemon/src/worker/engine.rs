@@ -28,6 +28,7 @@ use super::{
     queues::{Emptied, Queues, Taken},
     rate::Rate,
     release::Release,
+    shaping::Shaping,
     suspects::Suspects,
     swap::Swap,
 };
@@ -44,6 +45,8 @@ pub(super) struct Engine {
     pub home: Box<dyn Home>,
     /// What it sleeps on for the plugin: its home, the other one during a swap, and the producer of what it produces.
     pub homes: Poller,
+    /// What is made of messages before the plugin sees them, if anything.
+    pub shaping: Option<Shaping>,
     /// Another plugin is taking over.
     pub swap: Option<Swap>,
     /// The plugin was told to end for a successor that does not come.
@@ -186,6 +189,7 @@ impl Engine {
             lanes: (0..config.lanes()).map(lane).collect(),
             outputs: Outputs::new(outlet, config.home.output_bytes),
             outputs_state: OutputsState::default(),
+            shaping: Shaping::of(&config),
             config,
             listener,
             stats,

@@ -12,6 +12,7 @@ use super::{
     engine::Engine,
     offsets::Seen,
     queues::{Body, Queued},
+    shaping::Put,
 };
 use crate::{
     kafka::{Batch, Consumer, Message, Timestamp, TopicHandle},
@@ -91,7 +92,7 @@ impl Engine {
             && has_room
             && self.queues.len() < MAX_QUEUED.max(self.config.in_flight)
             && self.queues.ready().bytes < most
-            && self.queues.copied_bytes() < self.config.memory
+            && self.queues.copied_bytes() + self.shaping_bytes() < self.config.memory
             && !self.has_plenty()
     }
 
@@ -299,15 +300,14 @@ impl Engine {
                 continue;
             }
             let bytes = length(&message);
-            let copied = |slot, tag| Body::Copy(Box::new(copy(&message, slot, tag, keeps_headers)));
-            let body = if waiting && self.queues.waiting(read.tag, read.slot).is_some() {
-                copied(read.slot, read.tag)
+            let (body, bytes) = if waiting && self.queues.waiting(read.tag, read.slot).is_some() {
+                let mut record = copy(&message, read.slot, read.tag, keeps_headers);
+                record.unshaped = self.is_shaped();
+                (Body::Copy(Box::new(record)), bytes)
             } else {
-                let Some(stock) = self.home.stock() else { break };
-                match stock.put(&message, read.slot, read.tag) {
-                    Some(kept) => Body::Kept(kept),
-                    None if !stock.fits(bytes) => copied(read.slot, read.tag),
-                    None => break,
+                match self.keep(&message, read.slot, read.tag, bytes) {
+                    Put::Kept { body, bytes } => (body, bytes),
+                    Put::Full => break,
                 }
             };
             self.pending.next += 1;
@@ -370,6 +370,7 @@ pub(super) fn copy(message: &Message<'_>, slot: Slot, tag: u64, keeps_headers: b
         timestamp_type: timestamp_type.0,
         key: message.key().map(Box::from),
         payload: message.payload().map(Box::from),
+        unshaped: false,
         headers,
     }
 }

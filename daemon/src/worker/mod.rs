@@ -36,6 +36,7 @@ mod recall;
 pub mod release;
 mod report;
 pub mod retry;
+mod shaping;
 mod stopped;
 pub mod suspects;
 mod swap;
@@ -49,6 +50,7 @@ use crate::{
     kafka::{ClientProperties, StartOffset},
     lane::{DownCause, HomeConfig, Intake},
     os::EventFd,
+    schema::SchemaConfig,
     settings::{Batch, ConsumerType, OnError, Order, RateLimit, RouteName},
 };
 
@@ -71,6 +73,8 @@ pub struct WorkerConfig {
     pub batch: Batch,
     /// What keeps its order.
     pub order: Order,
+    /// What is made of messages before the plugin sees them.
+    pub schema: Option<SchemaConfig>,
     /// Messages that an async consumer has going at once.
     pub in_flight: usize,
     /// The consumer takes messages beyond their call and completes them later.
@@ -374,6 +378,7 @@ impl WorkerConfig {
                 (config.order, config.lanes(), config.in_flight),
                 (config.asynchronous, config.buffers()),
                 (config.memory, config.home.arena_bytes, config.home.output_bytes),
+                config.schema.clone(),
                 (
                     config.home.isolation,
                     config.home.intake,

@@ -40,6 +40,14 @@ pub(super) struct Trouble<'a> {
     pub attempts: u32,
 }
 
+/// Where the bytes of a message are that something is decided about.
+pub(super) enum Bytes {
+    /// In a call.
+    OfCall(CallNumber, usize),
+    /// In a copy of its own: it was in no call.
+    Own(Box<Record>),
+}
+
 // === impl Engine ===
 
 impl Engine {
@@ -132,6 +140,7 @@ impl Engine {
     pub(super) fn done(&mut self, item: Item) {
         self.partitions.get_mut(item.slot).tracker.finish(item.offset);
         self.clear_suspect(item.slot, item.offset);
+        self.forget_original(item.slot, item.offset);
         self.free(item);
         self.out_of_hand(item);
     }
@@ -213,15 +222,14 @@ impl Engine {
         } else {
             holder
         };
-        self.carry_out(decision, call, index, item, &trouble, holder);
+        self.carry_out(decision, Bytes::OfCall(call, index), item, &trouble, holder);
     }
 
     /// Does what was decided about a message, which was settled. `holder`: the lane that holds its tag because of it.
     pub(super) fn carry_out(
         &mut self,
         decision: Decision,
-        call: CallNumber,
-        index: usize,
+        bytes: Bytes,
         item: Item,
         trouble: &Trouble<'_>,
         holder: Option<usize>,
@@ -259,7 +267,7 @@ impl Engine {
                 let wait_ms = wait.as_millis() as u64;
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error, wait_ms,
                     "{happened}; this {what} waits and tries again");
-                let record = self.copy_of(call, index, item, attempt.saturating_add(1));
+                let record = self.record_of(bytes, item, attempt.saturating_add(1));
                 let tag = self.tag_of(&item);
                 self.hold_up(&item, Waiting::Until(Instant::now() + wait), holder);
                 self.queues.first_failure(tag, item.slot, offset, now_ms());
@@ -280,7 +288,7 @@ impl Engine {
                 tracing::error!(%route, topic, partition = number, offset, attempt, kind, error,
                     "{happened}; this {what} stops here, as `on_error.then: stop` says. The others go on. Mend the plugin and \
                      `devourd resume` the route, or `devourd skip` the message");
-                let record = self.copy_of(call, index, item, attempt.saturating_add(1));
+                let record = self.record_of(bytes, item, attempt.saturating_add(1));
                 let error = error.to_owned();
                 self.hold_up(&item, Waiting::Stopped { offset, error }, holder);
                 self.park(item, record);
@@ -288,12 +296,23 @@ impl Engine {
             Decision::DeadLetter => {
                 tracing::warn!(%route, topic, partition = number, offset, attempt, kind, error,
                     "{happened}; the message becomes a dead letter, as `on_error.then: dead_letter` says");
-                let record = self.copy_of(call, index, item, attempt);
+                let mut record = self.record_of(bytes, item, attempt);
+                self.restore(&mut record);
                 self.hold_up(&item, Waiting::DeadLetter { offset }, holder);
                 self.dead_letter(record, trouble.attempts, kind, error);
                 self.clear_suspect(item.slot, offset);
                 self.free(item);
                 self.out_of_hand(item);
+            }
+        }
+    }
+
+    fn record_of(&mut self, bytes: Bytes, item: Item, attempt: u32) -> Record {
+        match bytes {
+            Bytes::OfCall(call, index) => self.copy_of(call, index, item, attempt),
+            Bytes::Own(mut record) => {
+                record.attempt = attempt;
+                *record
             }
         }
     }

@@ -18,6 +18,7 @@ fn record(tag: u64, offset: i64) -> Record {
         timestamp_type: 0,
         key: None,
         payload: Some(vec![0; 100].into()),
+        unshaped: false,
         headers: Vec::new(),
     }
 }

@@ -68,6 +68,7 @@ impl Engine {
         }
         self.partitions.get_mut(slot).tracker.finish(offset);
         self.clear_suspect(slot, offset);
+        self.forget_original(slot, offset);
         if let Some(emptied) = self.queues.go_on(tag, slot) {
             self.emptied(emptied);
         }

@@ -52,6 +52,7 @@ consumer_routes:
     dump_raw: true
     dump_json: true
     schema_class: Order
+    schema: { attributes: [id, { customer: [id, { address: [city] }] }] }
     batch: { max_messages: 500, max_bytes: 64KiB }
     memory: 8MiB
     on_error: { then: skip }
@@ -116,6 +117,19 @@ fn every_key_reaches_its_type() {
         Some(MembershipProtocol::RoundRobin)
     );
     assert_eq!(orders.dump, Some(DumpMode::Raw));
+    let named = |name: &str, attributes: Option<Attributes>| Attribute {
+        name: name.to_owned(),
+        attributes,
+    };
+    let address = Attributes(vec![named("city", None)]);
+    let customer = Attributes(vec![named("id", None), named("address", Some(address))]);
+    assert_eq!(
+        orders.schema,
+        Some(Attributes(vec![
+            named("id", None),
+            named("customer", Some(customer))
+        ]))
+    );
     assert_eq!(
         orders.batch,
         Batch {

@@ -155,8 +155,20 @@ fn the_routes_budgets_fit_into_the_daemons() {
 }
 
 #[test]
+fn attributes_are_names_with_lists() {
+    let schema = |list: &str| in_route(&format!("schema: {{attributes: {list}}}"));
+    assert!(schema("[]").contains("the list is empty: nothing would be taken"));
+    assert!(schema("[id, id]").contains("`id` is listed twice"));
+    assert!(schema("[{a: [b, b]}]").contains("`b` is listed twice"));
+    assert!(schema("[5]").contains("expected a name, or a name with a list"));
+    assert!(schema("[{a: b}]").contains("expected a list of names"));
+    assert!(schema("id").contains("expected a list of names"));
+    assert!(in_route("schema: {attribute: [id]}").contains("did you mean `attributes`?"));
+}
+
+#[test]
 fn what_this_version_cannot_do_is_said_and_not_ignored() {
-    for line in ["delivery: x", "schema: x"] {
+    for line in ["delivery: x", "swap: x"] {
         let finding = in_route(line);
         assert!(
             finding.contains("not available in this version of devourd"),

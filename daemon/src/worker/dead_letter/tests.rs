@@ -72,6 +72,7 @@ fn letter(slot: u32, offset: i64) -> Letter {
             timestamp_type: 0,
             key: None,
             payload: Some(vec![0; 100].into()),
+            unshaped: false,
             headers: Vec::new(),
         },
         attempts: 3,

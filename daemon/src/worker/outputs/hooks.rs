@@ -12,7 +12,7 @@ use crate::{
         RouteStats,
         calls::{InHand, Item, Standing},
         engine::Engine,
-        outcomes::{Decision, Trouble},
+        outcomes::{Bytes, Decision, Trouble},
         queues::{QueueId, Waiting},
     },
 };
@@ -143,7 +143,7 @@ impl Engine {
         };
         let decision = self.decide(item, failure);
         let tag = self.tag_of(&item);
-        self.carry_out(decision, call, index, item, &trouble, None);
+        self.carry_out(decision, Bytes::OfCall(call, index), item, &trouble, None);
         if matches!(decision, Decision::Retry | Decision::Stop) {
             self.outputs_state.replays.push((tag, item.slot, item.offset));
         }

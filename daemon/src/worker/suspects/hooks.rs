@@ -12,7 +12,7 @@ use crate::{
         calls::{InHand, Item, Standing},
         engine::Engine,
         intake,
-        outcomes::Trouble,
+        outcomes::{Bytes, Trouble},
         queues::{Body, Queued, Taken},
     },
 };
@@ -119,7 +119,7 @@ impl Engine {
             // One that stops is as new for who resumes it.
             self.suspects.forgive(item.slot, item.offset);
             let decision = self.last_resort();
-            self.carry_out(decision, number, index, item, &trouble, None);
+            self.carry_out(decision, Bytes::OfCall(number, index), item, &trouble, None);
         }
         self.calls.insert(number, call);
     }

@@ -1,5 +1,5 @@
 //! The benchmarks of devourd, as a program of release build: `cargo xtask bench` builds and runs it. Every figure is
-//! taken five times inside one run and compared inside that run. See `abi`, `lane`, `waiting`, `latency`, `restart`,
+//! taken five times inside one run and compared inside that run. See `abi`, `schema`, `lane`, `waiting`, `latency`, `restart`,
 //! `swap`, `memory` and `idle` for what is measured; what is asked of a figure stands there and in the table.
 
 use std::process::ExitCode;
@@ -18,6 +18,7 @@ mod latency;
 mod memory;
 mod procfs;
 mod restart;
+mod schema;
 mod swap;
 mod waiting;
 mod zipf;
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(cli: &Cli) -> Result<()> {
-    let known: Vec<Bench> = [abi::BENCH]
+    let known: Vec<Bench> = [abi::BENCH, schema::BENCH]
         .into_iter()
         .chain(lane::benches())
         .chain(waiting::benches())
@@ -114,9 +115,12 @@ fn measure(cli: &Cli) -> Result<()> {
     if wanted(abi::BENCH) {
         show(abi::measure(effort)?);
     }
+    if wanted(schema::BENCH) {
+        show(schema::measure(effort)?);
+    }
     if known
         .iter()
-        .all(|bench| bench.name == abi::BENCH.name || !wanted(*bench))
+        .all(|bench| [abi::BENCH.name, schema::BENCH.name].contains(&bench.name) || !wanted(*bench))
     {
         return Ok(());
     }
