@@ -8,17 +8,23 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
     time::{Duration, Instant},
 };
 
+use hashbrown::HashTable;
+
 use crate::lane::{Kept, Record, Slot};
+
+mod queue;
+
+use queue::Queue;
+pub use queue::{Body, Queued, Waiting};
 
 /// The queues of a route.
 #[derive(Debug, Default)]
 pub struct Queues {
     /// Two partitions never share a queue, whatever their tags.
-    by_tag: HashMap<(u64, u32), u32, BuildHasherDefault<TagHasher>>,
+    by_tag: HashTable<u32>,
     queues: Vec<Queue>,
     unused: Vec<u32>,
     /// Ready since a message came: their first messages ascend.
@@ -41,49 +47,6 @@ pub struct Queues {
     ready: Ready,
     copied_bytes: usize,
     waiting: usize,
-}
-
-/// A message that waits for its turn.
-#[derive(Debug)]
-pub struct Queued {
-    /// Its offset.
-    pub offset: i64,
-    /// 1 at the first delivery.
-    pub attempt: u32,
-    /// Bytes of key, value and headers.
-    pub bytes: u32,
-    /// Where it lies.
-    pub body: Body,
-    /// When it came, as a number.
-    arrival: u64,
-}
-
-/// Where a waiting message lies.
-#[derive(Debug)]
-pub enum Body {
-    /// In the home's stock.
-    Kept(Kept),
-    /// In a copy of its own, counted.
-    Copy(Box<Record>),
-}
-
-/// What a tag waits for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Waiting {
-    /// For its back-off.
-    Until(Instant),
-    /// For its dead letter to be acknowledged.
-    DeadLetter {
-        /// The message.
-        offset: i64,
-    },
-    /// For a person: the route's `then` is `stop`.
-    Stopped {
-        /// The message that stopped it.
-        offset: i64,
-        /// Why.
-        error: String,
-    },
 }
 
 /// A queue, as others name it.
@@ -118,30 +81,6 @@ pub struct Taken {
     pub held_by: Option<usize>,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    tag: u64,
-    slot: Slot,
-    messages: VecDeque<Queued>,
-    /// Bytes of its messages.
-    bytes: usize,
-    in_hand: u32,
-    /// Those in hand that their lane has digested and not flushed.
-    buffered: u32,
-    /// That lane.
-    lane: usize,
-    waiting: Option<Waiting>,
-    /// Its first message when it was last looked at behind one in hand, and since when that is the first.
-    stands: Option<(i64, Instant)>,
-    /// Offset of the message that failed last, and when it failed first (milliseconds since the epoch).
-    failing: Option<(i64, i64)>,
-    /// The lane whose instance passes over the tag until it is let go.
-    held_by: Option<usize>,
-    listed: bool,
-    /// Tells an entry of this life of the queue from one of an earlier.
-    life: u32,
-}
-
 /// What ready queues hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
@@ -161,83 +100,9 @@ struct Bound {
 /// A ready queue: when its first message came, which, and in which life.
 type Listed = (u64, u32, u32);
 
-/// Tags are hashes already, or numbers of partitions.
-#[derive(Debug, Default)]
-struct TagHasher(u64);
-
 impl QueueId {
     /// No queue: the message went straight to its lane.
     pub const NONE: Self = Self(u32::MAX);
-}
-
-// === impl TagHasher ===
-
-impl Hasher for TagHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, tag: u64) {
-        self.0 = tag;
-    }
-
-    fn write_u32(&mut self, slot: u32) {
-        // Numbers of partitions are small: the high bits, which the map looks at first, must differ too.
-        self.0 = (self.0 ^ (u64::from(slot) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-// === impl Queued ===
-
-impl Queued {
-    /// A message that comes now.
-    #[must_use]
-    pub fn new(offset: i64, bytes: usize, body: Body) -> Self {
-        Self {
-            offset,
-            attempt: 1,
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            body,
-            arrival: 0,
-        }
-    }
-
-    /// A message that comes back.
-    #[must_use]
-    pub fn again(offset: i64, attempt: u32, bytes: u32, body: Body) -> Self {
-        Self {
-            offset,
-            attempt,
-            bytes,
-            body,
-            arrival: 0,
-        }
-    }
-
-    /// A copy that comes back.
-    #[must_use]
-    pub fn of_record(record: Record) -> Self {
-        Self {
-            offset: record.offset,
-            attempt: record.attempt,
-            bytes: u32::try_from(record.bytes()).unwrap_or(u32::MAX),
-            body: Body::Copy(Box::new(record)),
-            arrival: 0,
-        }
-    }
-
-    fn copied(&self) -> usize {
-        match &self.body {
-            Body::Kept(_) => 0,
-            Body::Copy(record) => record.bytes(),
-        }
-    }
 }
 
 // === impl Ready ===
@@ -262,20 +127,6 @@ impl std::ops::Add for Ready {
             messages: self.messages + other.messages,
             bytes: self.bytes + other.bytes,
         }
-    }
-}
-
-// === impl Queue ===
-
-impl Queue {
-    /// A lane may take of it: none digests any of it now, and it waits for nothing.
-    fn is_free(&self) -> bool {
-        self.in_hand == self.buffered && self.waiting.is_none()
-    }
-
-    /// The lane that alone may take of it.
-    fn bound_to(&self) -> Option<usize> {
-        (self.buffered > 0).then_some(self.lane)
     }
 }
 
@@ -308,11 +159,20 @@ impl Queues {
     /// The queue of a tag, if it has one.
     #[must_use]
     pub fn find(&self, tag: u64, slot: Slot) -> Option<QueueId> {
-        self.by_tag.get(&(tag, slot.0)).map(|at| QueueId(*at))
+        self.find_hashed(hash(tag, slot), tag, slot)
+    }
+
+    fn find_hashed(&self, hash: u64, tag: u64, slot: Slot) -> Option<QueueId> {
+        let is_it = |at: &u32| {
+            let queue = &self.queues[*at as usize];
+            queue.tag == tag && queue.slot == slot
+        };
+        self.by_tag.find(hash, is_it).map(|at| QueueId(*at))
     }
 
     fn find_or_make(&mut self, tag: u64, slot: Slot) -> QueueId {
-        if let Some(known) = self.find(tag, slot) {
+        let hashed = hash(tag, slot);
+        if let Some(known) = self.find_hashed(hashed, tag, slot) {
             return known;
         }
         let at = self.unused.pop().unwrap_or_else(|| {
@@ -321,7 +181,11 @@ impl Queues {
         });
         let queue = &mut self.queues[at as usize];
         (queue.tag, queue.slot) = (tag, slot);
-        self.by_tag.insert((tag, slot.0), at);
+        let queues = &self.queues;
+        self.by_tag.insert_unique(hashed, at, |at| {
+            let queue = &queues[*at as usize];
+            hash(queue.tag, queue.slot)
+        });
         QueueId(at)
     }
 
@@ -359,7 +223,8 @@ impl Queues {
             self.list_again(id);
         } else if queue.is_free() {
             queue.listed = true;
-            let (first, count) = (queue.messages[0].arrival, queue.messages.len());
+            let first = queue.messages.front().map_or(0, |first| first.arrival);
+            let count = queue.messages.len();
             let (bytes, life) = (queue.bytes, queue.life);
             self.ready.add(count, bytes);
             self.fresh.push_back((first, id.0, life));
@@ -372,10 +237,7 @@ impl Queues {
     pub fn put_back(&mut self, tag: u64, slot: Slot, in_hand: u32, mut message: Queued) -> Option<Queued> {
         let id = self.find_or_make_with(tag, slot, in_hand);
         let queue = self.queue(id);
-        let at = match queue
-            .messages
-            .binary_search_by_key(&message.offset, |there| there.offset)
-        {
+        let at = match queue.messages.find(message.offset) {
             Ok(_) => return Some(message),
             Err(at) => at,
         };
@@ -457,10 +319,10 @@ impl Queues {
             if !queue.listed || queue.life != entry.2 {
                 continue;
             }
-            if self.leaving.contains(&queue.slot) {
+            if !self.leaving.is_empty() && self.leaving.contains(&queue.slot) {
                 continue;
             }
-            let first = queue.messages.front();
+            let first = queue.messages.front().filter(|_| !self.held_back.is_empty());
             if first.is_some_and(|first| self.is_held_back(queue.slot, first)) {
                 self.set_aside.push(entry);
                 continue;
@@ -502,7 +364,7 @@ impl Queues {
                 bytes += first.bytes as usize;
                 queue.bytes -= first.bytes as usize;
                 queue.in_hand += 1;
-                let held_by = queue.held_by.take();
+                let held_by = queue.take_held_by();
                 let (slot, tag) = (queue.slot, queue.tag);
                 let Some(message) = queue.messages.pop_front() else {
                     break;
@@ -550,7 +412,7 @@ impl Queues {
             bytes += first.bytes as usize;
             queue.bytes -= first.bytes as usize;
             queue.in_hand += 1;
-            let held_by = queue.held_by.take();
+            let held_by = queue.take_held_by();
             let (slot, tag) = (queue.slot, queue.tag);
             let Some(message) = queue.messages.pop_front() else {
                 break;
@@ -595,7 +457,7 @@ impl Queues {
         let message = queue.messages.pop_front()?;
         queue.bytes -= message.bytes as usize;
         queue.in_hand += 1;
-        let held_by = queue.held_by.take();
+        let held_by = queue.take_held_by();
         self.count_out(&message);
         Some(Taken {
             queue: id,
@@ -624,7 +486,7 @@ impl Queues {
         let queue = &mut self.queues[id.0 as usize];
         debug_assert!(queue.buffered < queue.in_hand && queue.bound_to().is_none_or(|bound| bound == lane));
         queue.buffered += 1;
-        queue.lane = lane;
+        queue.lane = lane as u32;
         let _not_empty = self.settle(id);
     }
 
@@ -658,20 +520,15 @@ impl Queues {
 
     fn forget(&mut self, id: QueueId) -> Emptied {
         let queue = &mut self.queues[id.0 as usize];
+        let (tag, slot) = (queue.tag, queue.slot);
         let emptied = Emptied {
-            slot: queue.slot,
-            tag: queue.tag,
-            held_by: queue.held_by.take(),
+            slot,
+            tag,
+            held_by: queue.end_life(),
         };
-        queue.life = queue.life.wrapping_add(1);
-        queue.listed = false;
-        queue.bytes = 0;
-        queue.failing = None;
-        queue.stands = None;
-        if queue.messages.capacity() > 64 {
-            queue.messages = VecDeque::new();
+        if let Ok(entry) = self.by_tag.find_entry(hash(tag, slot), |at| *at == id.0) {
+            entry.remove();
         }
-        self.by_tag.remove(&(emptied.tag, emptied.slot.0));
         self.unused.push(id.0);
         emptied
     }
@@ -693,10 +550,11 @@ impl Queues {
             self.timed.push(Reverse((at, id.0, life)));
         }
         let queue = self.queue_mut(id);
+        let rare = queue.rare_mut();
         if held_by.is_some() {
-            queue.held_by = held_by;
+            rare.held_by = held_by;
         }
-        let before = queue.waiting.replace(waiting);
+        let before = rare.waiting.replace(waiting);
         self.waiting += usize::from(before.is_none());
         id
     }
@@ -704,7 +562,7 @@ impl Queues {
     /// The instance of that lane passes over the tag until it is let go, though it does not wait for anything.
     pub fn hold(&mut self, tag: u64, slot: Slot, held_by: usize, in_hand: u32) -> QueueId {
         let id = self.find_or_make_with(tag, slot, in_hand);
-        self.queue_mut(id).held_by = Some(held_by);
+        self.queue_mut(id).rare_mut().held_by = Some(held_by);
         id
     }
 
@@ -712,7 +570,7 @@ impl Queues {
     pub fn go_on(&mut self, tag: u64, slot: Slot) -> Option<Emptied> {
         let id = self.find(tag, slot)?;
         let queue = self.queue_mut(id);
-        if queue.waiting.take().is_some() {
+        if queue.rare().is_some_and(|rare| rare.waiting.take().is_some()) {
             // Entries of its wait are of another life.
             queue.life = queue.life.wrapping_add(1);
             self.waiting -= 1;
@@ -725,11 +583,11 @@ impl Queues {
         let Some(id) = self.find(tag, slot) else {
             return now_ms;
         };
-        let queue = self.queue_mut(id);
-        match queue.failing {
+        let rare = self.queue_mut(id).rare_mut();
+        match rare.failing {
             Some((known, first)) if known == offset => first,
             _ => {
-                queue.failing = Some((offset, now_ms));
+                rare.failing = Some((offset, now_ms));
                 now_ms
             }
         }
@@ -739,7 +597,9 @@ impl Queues {
     pub fn forget_attempts(&mut self, tag: u64, slot: Slot) {
         let Some(id) = self.find(tag, slot) else { return };
         let queue = self.queue_mut(id);
-        queue.failing = None;
+        if let Some(rare) = queue.rare() {
+            rare.failing = None;
+        }
         if let Some(first) = queue.messages.front_mut() {
             first.attempt = 1;
             if let Body::Copy(record) = &mut first.body {
@@ -763,7 +623,7 @@ impl Queues {
                 break;
             };
             let queue = &self.queues[at as usize];
-            if queue.life == life && matches!(queue.waiting, Some(Waiting::Until(_))) {
+            if queue.life == life && matches!(queue.waiting(), Some(Waiting::Until(_))) {
                 let (tag, slot) = (queue.tag, queue.slot);
                 emptied.extend(self.go_on(tag, slot));
             }
@@ -776,7 +636,7 @@ impl Queues {
     pub fn next_end(&mut self) -> Option<Instant> {
         while let Some(Reverse((at, queue, life))) = self.timed.peek() {
             let found = &self.queues[*queue as usize];
-            if found.life == *life && matches!(found.waiting, Some(Waiting::Until(_))) {
+            if found.life == *life && matches!(found.waiting(), Some(Waiting::Until(_))) {
                 return Some(*at);
             }
             self.timed.pop();
@@ -787,8 +647,7 @@ impl Queues {
     /// What a tag waits for.
     #[must_use]
     pub fn waiting(&self, tag: u64, slot: Slot) -> Option<&Waiting> {
-        self.find(tag, slot)
-            .and_then(|id| self.queue(id).waiting.as_ref())
+        self.find(tag, slot).and_then(|id| self.queue(id).waiting())
     }
 
     /// Tags that wait, with their partition and what for.
@@ -796,15 +655,16 @@ impl Queues {
         let any = if self.waiting == 0 { 0 } else { self.queues.len() };
         self.queues[..any]
             .iter()
-            .filter_map(|queue| Some((queue.tag, queue.slot, queue.waiting.as_ref()?)))
+            .filter_map(|queue| Some((queue.tag, queue.slot, queue.waiting()?)))
     }
 
     /// All tags that have a queue, with their partition.
     #[must_use]
     pub fn all_tags(&self) -> Vec<(u64, Slot)> {
         self.by_tag
-            .keys()
-            .map(|(tag, slot)| (*tag, Slot(*slot)))
+            .iter()
+            .map(|at| &self.queues[*at as usize])
+            .map(|queue| (queue.tag, queue.slot))
             .collect()
     }
 
@@ -818,7 +678,7 @@ impl Queues {
     pub fn move_out(&mut self, tag: u64, slot: Slot, mut copy: impl FnMut(Kept, u32) -> Record) {
         let Some(id) = self.find(tag, slot) else { return };
         let mut copied = 0;
-        for message in &mut self.queues[id.0 as usize].messages {
+        for message in self.queues[id.0 as usize].messages.iter_mut() {
             if let Body::Kept(kept) = message.body {
                 let record = copy(kept, message.attempt);
                 copied += record.bytes();
@@ -832,10 +692,7 @@ impl Queues {
     pub fn remove(&mut self, tag: u64, slot: Slot, offset: i64) -> Option<Queued> {
         let id = self.find(tag, slot)?;
         let queue = self.queue(id);
-        let at = queue
-            .messages
-            .binary_search_by_key(&offset, |there| there.offset)
-            .ok()?;
+        let at = queue.messages.find(offset).ok()?;
         self.unlist(id);
         let queue = self.queue_mut(id);
         let message = queue.messages.remove(at)?;
@@ -852,7 +709,7 @@ impl Queues {
         self.leaving.remove(&slot);
         let ids: Vec<QueueId> = self
             .by_tag
-            .values()
+            .iter()
             .map(|at| QueueId(*at))
             .filter(|id| self.queue(*id).slot == slot)
             .collect();
@@ -860,15 +717,15 @@ impl Queues {
             self.unlist(id);
             let queue = self.queue_mut(id);
             queue.bytes = 0;
-            let waited = queue.waiting.take().is_some();
-            let messages = std::mem::take(&mut queue.messages);
+            let waited = queue.rare().is_some_and(|rare| rare.waiting.take().is_some());
+            let messages = queue.messages.take_all();
             self.waiting -= usize::from(waited);
             for message in messages {
                 self.count_out(&message);
                 dropped(message);
             }
             let queue = self.queue_mut(id);
-            if let Some(lane) = queue.held_by.take() {
+            if let Some(lane) = queue.take_held_by() {
                 held.push(Emptied {
                     slot,
                     tag: queue.tag,
@@ -907,21 +764,24 @@ impl Queues {
     /// What waits behind messages in hand and has not moved for `patience`, by partition.
     pub fn standing(&mut self, now: Instant, patience: Duration) -> HashMap<Slot, Ready> {
         let mut standing: HashMap<Slot, Ready> = HashMap::new();
-        for at in self.by_tag.values() {
+        for at in self.by_tag.iter() {
             let queue = &mut self.queues[*at as usize];
             let first = queue.messages.front().filter(|_| queue.in_hand > queue.buffered);
             let Some(first) = first.map(|first| first.offset) else {
-                queue.stands = None;
+                if let Some(rare) = queue.rare() {
+                    rare.stands = None;
+                }
                 continue;
             };
-            match queue.stands {
-                Some((offset, since)) if offset == first => {
-                    if now.saturating_duration_since(since) >= patience {
-                        let ready = standing.entry(queue.slot).or_default();
-                        ready.add(queue.messages.len(), queue.bytes);
+            let (slot, messages, bytes) = (queue.slot, queue.messages.len(), queue.bytes);
+            let stands = &mut queue.rare_mut().stands;
+            match stands {
+                Some((offset, since)) if *offset == first => {
+                    if now.saturating_duration_since(*since) >= patience {
+                        standing.entry(slot).or_default().add(messages, bytes);
                     }
                 }
-                _ => queue.stands = Some((first, now)),
+                _ => *stands = Some((first, now)),
             }
         }
         standing
@@ -931,13 +791,13 @@ impl Queues {
     pub fn held_tags(&self) -> impl Iterator<Item = (usize, u64)> {
         self.queues
             .iter()
-            .filter_map(|queue| Some((queue.held_by?, queue.tag)))
+            .filter_map(|queue| Some((queue.held_by()?, queue.tag)))
     }
 
     /// A new instance holds no tag.
     pub fn forget_holds(&mut self) {
         for queue in &mut self.queues {
-            queue.held_by = None;
+            queue.take_held_by();
         }
     }
 
@@ -997,12 +857,18 @@ impl Queues {
                 .any(|message| matches!(message.body, Body::Copy(_)))
         };
         self.by_tag
-            .values()
+            .iter()
             .map(|at| &self.queues[*at as usize])
             .filter(has)
             .map(|queue| queue.slot)
             .collect()
     }
+}
+
+/// Tags are hashes already, or numbers of partitions: those and the slots are small, and the high bits, which the table looks
+/// at first, must differ too.
+fn hash(tag: u64, slot: Slot) -> u64 {
+    (tag ^ (u64::from(slot.0) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// A queue that has nothing left.
