@@ -2,11 +2,12 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    io,
     ops::Range,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -53,7 +54,10 @@ pub(super) struct StoredCall<'a> {
 /// produced, which is sent before any outcome that is told behind it.
 pub(super) struct Outcomes {
     work: Arc<SeqPacket>,
+    wire: Mutex<Wire>,
     completed: Mutex<CompletedQueue>,
+    /// Some are there, and the thread that sends them sleeps.
+    some: Condvar,
     produced: Mutex<ProducedBuffer>,
     /// Something is in that buffer, or being sent.
     any_produced: AtomicBool,
@@ -77,11 +81,17 @@ pub(super) enum Sending {
     Now,
 }
 
+/// Outcomes go out in the order in which they were said: who holds this has sent what was completed before.
+#[derive(Default)]
+struct Wire {
+    completed: Vec<(u64, u32)>,
+    frame: Vec<u8>,
+}
+
 #[derive(Default)]
 struct CompletedQueue {
     waiting: Vec<(u64, u32)>,
-    /// Somebody is sending, and takes what comes meanwhile along.
-    sending: bool,
+    sleeps: bool,
 }
 
 /// Finds the message in hand in the memory that the call lies in.
@@ -191,7 +201,9 @@ impl Outcomes {
     pub(super) fn new(work: Arc<SeqPacket>) -> Self {
         Self {
             work,
+            wire: Mutex::default(),
             completed: Mutex::default(),
+            some: Condvar::new(),
             produced: Mutex::default(),
             any_produced: AtomicBool::new(false),
             unsent: None,
@@ -262,18 +274,59 @@ impl Outcomes {
         self.any_produced.store(false, Ordering::Release);
     }
 
-    /// Sends an outcome. Outcomes wait for room: the daemon always reads. Without a daemon there is nothing left to do.
-    pub(super) fn say(&self, said: &FromLane<'_>) {
-        let mut frame = Vec::with_capacity(64);
-        said.encode(&mut frame);
-        self.send(&frame);
+    /// Starts the thread that tells of completed messages: what is completed while it sends goes in its next frame. Whoever
+    /// completes hundreds in a row, as a runtime does at a tick of its timers, so makes a few frames of them.
+    ///
+    /// # Errors
+    /// When the process has no thread left.
+    pub(super) fn tell_completed(self: &Arc<Self>, lane: u32) -> io::Result<()> {
+        let outcomes = Arc::clone(self);
+        std::thread::Builder::new()
+            .name(format!("outcomes-{lane}"))
+            .spawn(move || {
+                loop {
+                    outcomes.wait_for_completed();
+                    drop(outcomes.wire());
+                }
+            })?;
+        Ok(())
     }
 
-    fn send(&self, frame: &[u8]) {
+    fn wait_for_completed(&self) {
+        let mut queue = self.queue();
+        while queue.waiting.is_empty() {
+            queue.sleeps = true;
+            queue = self.some.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.sleeps = false;
+    }
+
+    fn queue(&self) -> MutexGuard<'_, CompletedQueue> {
+        self.completed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The wire, with all on it that was completed, and what that produced before it.
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        let mut guard = self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+        let wire = &mut *guard;
+        std::mem::swap(&mut self.queue().waiting, &mut wire.completed);
         self.flush();
-        self.send_frame(frame, &[]);
+        for some in wire.completed.chunks(COMPLETED_AT_ONCE) {
+            Completed::encode(&mut wire.frame, some);
+            self.send_frame(&wire.frame, &[]);
+        }
+        wire.completed.clear();
+        guard
     }
 
+    /// Sends an outcome, after those of what was completed before.
+    pub(super) fn say(&self, said: &FromLane<'_>) {
+        let mut wire = self.wire();
+        said.encode(&mut wire.frame);
+        self.send_frame(&wire.frame, &[]);
+    }
+
+    /// Frames wait for room: the daemon always reads. Without a daemon there is nothing left to do.
     fn send_frame(&self, frame: &[u8], fds: &[BorrowedFd<'_>]) {
         if !matches!(self.work.send(frame, fds, Wait::Yes), Ok(Sent::Done)) {
             process::exit_now(0);
@@ -282,28 +335,12 @@ impl Outcomes {
 }
 
 impl Sink for Outcomes {
-    /// Many go in one frame: who comes while another sends leaves its own to that one.
     fn completed(&self, call: u64, index: u32) {
-        let lock = || self.completed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut queue = lock();
+        let mut queue = self.queue();
         queue.waiting.push((call, index));
-        if queue.sending {
-            return;
-        }
-        queue.sending = true;
-        let mut frame = Vec::new();
-        loop {
-            let waiting = std::mem::take(&mut queue.waiting);
-            if waiting.is_empty() {
-                queue.sending = false;
-                return;
-            }
+        if std::mem::take(&mut queue.sleeps) {
             drop(queue);
-            for some in waiting.chunks(COMPLETED_AT_ONCE) {
-                Completed::encode(&mut frame, some);
-                self.send(&frame);
-            }
-            queue = lock();
+            self.some.notify_one();
         }
     }
 

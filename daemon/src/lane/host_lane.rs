@@ -161,6 +161,9 @@ impl Lane {
                 return Ok(None);
             }
         };
+        if hello.takes {
+            outcomes.tell_completed(lane)?;
+        }
         outcomes.say(&FromLane::Up);
         Ok(Some(Self {
             work,
