@@ -42,7 +42,9 @@ struct State {
 
 impl Line {
     fn new(raw: String) -> Self {
-        let fields = serde_json::from_str(&raw).unwrap_or(Value::Null);
+        // A plugin in a thread prints to the same descriptor, also pieces of lines: the log's may begin behind one.
+        let begin = raw.find("{\"timestamp\":").unwrap_or(0);
+        let fields = serde_json::from_str(&raw[begin..]).unwrap_or(Value::Null);
         Self { raw, fields }
     }
 
