@@ -14,6 +14,7 @@ pub mod memory;
 pub mod misdeeds;
 pub mod nspawn;
 pub mod outputs;
+pub mod postgres;
 pub mod process;
 pub mod scale;
 pub mod scenario;

@@ -8,6 +8,7 @@ use crate::{
     daemon,
     kafka::{self, Kafka, KafkaError, Nodes},
     nspawn::{self, Image, Suite, SystemdError},
+    postgres::{self, Postgres, PostgresError},
 };
 
 /// A scenario's end: any error that can be shown fails it.
@@ -37,6 +38,8 @@ pub enum Run {
     Alone(&'static str, fn() -> Outcome),
     /// Talks to the shared cluster, and needs to be root.
     Root(&'static str, fn(&Kafka) -> Outcome),
+    /// Talks to the shared cluster, and to a PostgreSQL of its own.
+    Postgres(&'static str, fn(&Kafka, &Postgres) -> Outcome),
     /// Talks to the shared cluster, and boots this Debian with our package beside it.
     Systemd(&'static str, Suite, fn(&Kafka, &Image) -> Outcome),
 }
@@ -51,6 +54,15 @@ impl From<KafkaError> for Missing {
     fn from(error: KafkaError) -> Self {
         match error {
             KafkaError::Unavailable(reason) if !kafka::required() => Self::Ignored(reason),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<PostgresError> for Missing {
+    fn from(error: PostgresError) -> Self {
+        match error {
+            PostgresError::Unavailable(reason) if !postgres::required() => Self::Ignored(reason),
             error => Self::Failed(error.to_string()),
         }
     }
@@ -139,6 +151,14 @@ impl Scenario {
                 let ready = move || {
                     nspawn::is_root()?;
                     Ok(body(kafka::shared()?))
+                };
+                (variant, Box::new(ready))
+            }
+            Run::Postgres(variant, body) => {
+                let ready = move || {
+                    let kafka = kafka::shared()?;
+                    let postgres = Postgres::start()?;
+                    Ok(body(kafka, &postgres))
                 };
                 (variant, Box::new(ready))
             }

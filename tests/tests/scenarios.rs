@@ -96,6 +96,7 @@ scenarios! {
     plugin_sigkilled,
     poison_message,
     produce_command,
+    orders_killed,
     queued_max_messages,
     rate_limited,
     release_after,

@@ -28,7 +28,12 @@ pub(crate) enum Profile {
 
 /// The version that is known to work.
 const CARGO_DEB: &str = "3.8.0";
-const BUILT: [&str; 3] = ["devourd", "libdevour_echo.so", "libdevour_math.so"];
+const BUILT: [&str; 4] = [
+    "devourd",
+    "libdevour_echo.so",
+    "libdevour_math.so",
+    "libdevour_orders.so",
+];
 
 pub(crate) fn run(options: &Options) -> tool::Result<ExitCode> {
     println!("{}", build(options.profile)?.display());
@@ -52,6 +57,10 @@ pub(crate) fn build(profile: Profile) -> tool::Result<PathBuf> {
         "devour-echo",
         "-p",
         "devour-math",
+        "-p",
+        "devour-orders",
+        "--features",
+        "devour-orders/postgres",
     ])?;
     let dist = tool::workspace().join("target/dist");
     std::fs::create_dir_all(&dist).map_err(|error| format!("{}: {error}", dist.display()))?;
