@@ -122,11 +122,11 @@ impl SenderShare {
 
     /// What became of this share's records since the last call, in order.
     pub fn take(&self) -> Vec<SenderReport> {
-        if !self.has_reports() {
-            return Vec::new();
-        }
         let mut reports = lock(&self.mailbox.reports);
-        self.mailbox.full.store(false, Ordering::Release);
+        if self.mailbox.full.swap(false, Ordering::AcqRel) {
+            // Under the lock, as it was signalled: nothing stays that says what is not there.
+            self.mailbox.wake.drain();
+        }
         std::mem::take(&mut *reports)
     }
 
@@ -234,14 +234,17 @@ impl Shared {
                 count += 1;
             }
             if mailbox.left.load(Ordering::Acquire) {
+                // Nobody hears of it.
                 into.clear();
+                mailbox.outstanding.fetch_sub(count, Ordering::AcqRel);
+                continue;
             }
             mailbox.outstanding.fetch_sub(count, Ordering::AcqRel);
-            let was_full = mailbox.full.swap(true, Ordering::AcqRel);
-            drop(into);
-            if !was_full {
+            if !mailbox.full.load(Ordering::Acquire) {
                 mailbox.wake.signal();
+                mailbox.full.store(true, Ordering::Release);
             }
+            drop(into);
         }
     }
 }
@@ -287,3 +290,7 @@ fn system(error: io::Error) -> ClientError {
         source: Errno(error.raw_os_error().unwrap_or_default()),
     }
 }
+
+#[cfg(test)]
+#[path = "shared_sender_tests.rs"]
+mod tests;

@@ -108,8 +108,9 @@ struct WaitersState {
 const OVERHEAD: usize = 200;
 const HEAD: usize = 64;
 const NULL: u32 = u32::MAX;
-/// No record is larger than this, with all that belongs to it.
-pub(super) const MAX_RECORD: usize = 512 << 20;
+/// No record is larger than this, with all that belongs to it: brokers take requests of up to 100 MiB, unless they are told
+/// otherwise.
+pub(super) const MAX_RECORD: usize = 128 << 20;
 
 // === impl Produced ===
 

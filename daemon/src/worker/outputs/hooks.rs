@@ -234,7 +234,10 @@ impl Engine {
                     }
                     next = ended.next_if(|next| next.call == number);
                 }
-                RouteStats::add(&self.stats.digested, done);
+                if !self.config.buffers() {
+                    // There they count when they are taken.
+                    RouteStats::add(&self.stats.digested, done);
+                }
                 self.keep_if_open(call);
             }
             if !self.outputs.is_quiet() {

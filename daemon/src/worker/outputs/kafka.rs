@@ -93,8 +93,6 @@ impl Outlet for KafkaOutlet {
         if !finished.iter().chain(share.iter()).any(SenderShare::has_reports) {
             return;
         }
-        // Before they are taken: what comes meanwhile wakes again.
-        wake.drain();
         for share in finished.iter().chain(share.iter()) {
             let fatal = share.fatal_error();
             for report in share.take() {
@@ -124,6 +122,10 @@ impl Outlet for KafkaOutlet {
         }
         // All its records are told of by then; what is not, nobody waits for: the first look after that finds it.
         finished.retain(SenderShare::is_waited_for);
+        if !finished.is_empty() {
+            // Taking from one may have silenced another.
+            wake.signal();
+        }
     }
 
     fn wake_fd(&self) -> BorrowedFd<'_> {
