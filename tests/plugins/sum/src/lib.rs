@@ -1,9 +1,10 @@
 //! The benchmarks' plugin: [`Sum`] adds up the lengths of messages and writes down when and at what cost, [`SumHeaders`]
-//! reads their headers too; [`Wait`] and [`WaitAsync`] take a while for each, on their thread and in a future; [`Latency`]
+//! reads their headers too; [`Pass`] produces each to another topic; [`Wait`] and [`WaitAsync`] take a while for each, on their thread and in a future; [`Latency`]
 //! writes down how old each was; [`Slow`] takes its time and writes down when each instance digested first.
 
 pub mod latency;
 pub mod moment;
+mod pass;
 mod seen;
 mod sum;
 mod wait;
@@ -14,6 +15,7 @@ use devour::prelude::*;
 
 pub use latency::{Latency, LatencySettings};
 use moment::now;
+pub use pass::{Pass, PassSettings};
 pub use sum::{Sum, SumHeaders, SumSettings};
 pub use wait::{Wait, WaitAsync, WaitSettings};
 

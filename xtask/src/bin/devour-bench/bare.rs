@@ -5,22 +5,24 @@
 use std::{path::Path, time::Duration};
 
 use devour_test_sum::{
-    LatencySettings, SumSettings,
+    LatencySettings, PassSettings, SumSettings,
     latency::Ages,
     moment::{Measured, Meter},
 };
 use devourd::{
     kafka::{
         Batch, ClientProperties, Consumer, Rebalance, Revocation, Start, TopicPartition, consumer_properties,
+        output_properties,
     },
     settings::{ConsumerType, ProcessEnvironment, Route, Topics, load},
 };
 use rdkafka::{
     Message,
     consumer::{BaseConsumer, Consumer as _},
+    producer::{BaseProducer, BaseRecord},
 };
 
-use crate::{Result, daemon::ROUTE};
+use crate::{Result, daemon::ROUTE, data::produce_one};
 
 /// The one route of a settings file.
 pub(crate) struct Bare {
@@ -47,6 +49,7 @@ pub(crate) fn run(settings: &Path) -> Result<()> {
     let bare = Bare::of(settings)?;
     match bare.route.symbol.as_str() {
         "Latency" => bare.poll(),
+        "Pass" => bare.pass(),
         symbol => bare.sum(symbol == "SumHeaders"),
     }
 }
@@ -123,6 +126,39 @@ impl Bare {
                 }
             }
             Ok(false)
+        })
+    }
+
+    /// As much as librdkafka has room for by itself.
+    fn pass(&self) -> Result<()> {
+        let asked: PassSettings = serde_json::from_value(self.route.settings.clone())?;
+        let properties =
+            output_properties(&self.route.cluster).map_err(|findings| format!("{findings:?}"))?;
+        let producer: BaseProducer = properties
+            .client_config()
+            .set("queue.buffering.max.messages", "100000")
+            .create()?;
+        let mut meter = Meter::new(None);
+        let (mut messages, mut bytes, mut next) = (0, 0, asked.sum.warm_up);
+        self.batches(|batch| {
+            for message in batch.iter() {
+                let value = message.payload().unwrap_or_default();
+                bytes += value.len() as u64;
+                produce_one(&producer, BaseRecord::to(&asked.to).payload(value))?;
+            }
+            producer.poll(Duration::ZERO);
+            messages += batch.len() as u64;
+            if messages < next {
+                return Ok(false);
+            }
+            next = asked.sum.warm_up + asked.sum.measured;
+            match meter.mark(messages, bytes)? {
+                None => Ok(false),
+                Some(measured) => {
+                    measured.write(&asked.sum.report)?;
+                    Ok(true)
+                }
+            }
         })
     }
 

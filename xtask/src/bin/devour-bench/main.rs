@@ -1,6 +1,6 @@
 //! The benchmarks of devourd, as a program of release build: `cargo xtask bench` builds and runs it. Every figure is
-//! taken five times inside one run and compared inside that run. See `abi`, `schema`, `lane`, `waiting`, `latency`, `restart`,
-//! `swap`, `memory` and `idle` for what is measured; what is asked of a figure stands there and in the table.
+//! taken five times inside one run and compared inside that run. See `abi`, `schema`, `lane`, `produce`, `waiting`, `latency`,
+//! `restart`, `swap`, `memory` and `idle` for what is measured; what is asked of a figure stands there and in the table.
 
 use std::process::ExitCode;
 
@@ -17,6 +17,7 @@ mod lane;
 mod latency;
 mod memory;
 mod procfs;
+mod produce;
 mod restart;
 mod schema;
 mod swap;
@@ -87,6 +88,7 @@ fn measure(cli: &Cli) -> Result<()> {
     let known: Vec<Bench> = [abi::BENCH, schema::BENCH]
         .into_iter()
         .chain(lane::benches())
+        .chain(produce::benches())
         .chain(waiting::benches())
         .chain(latency::BENCHES)
         .chain(restart::BENCHES)
@@ -126,6 +128,7 @@ fn measure(cli: &Cli) -> Result<()> {
     }
     let data = data::Data::open()?;
     lane::measure(&data, effort, &wanted, &show)?;
+    produce::measure(&data, effort, &wanted, &show)?;
     waiting::measure(&data, effort, &wanted, &show)?;
     if latency::BENCHES.into_iter().any(wanted) {
         latency::measure(&data, effort)?.into_iter().for_each(show);
