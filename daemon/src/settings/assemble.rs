@@ -7,7 +7,9 @@ use super::bounds::RouteBounds;
 use super::config_types::ConsumerConfig;
 use super::convert::{Tree, Valid};
 use super::positions::Position;
-use super::route::{Batch, Concurrency, DeadLetter, Flush, OnError, Route, RouteName, Topics};
+use super::route::{
+    Batch, Concurrency, DeadLetter, Flush, OnError, Route, RouteName, SchemaRegistry, Topics,
+};
 use super::types::{Cluster, SslConfig};
 use super::words::{DumpMode, Then};
 
@@ -93,6 +95,11 @@ pub(super) fn convert_route(
         schema: match tree.raw("schema") {
             Some(Valid::Block(schema)) => schema.given("attributes"),
             _ => None,
+        },
+        deserializer: tree.given("deserializer"),
+        schema_registry: SchemaRegistry {
+            urls: tree.block("schema_registry").given("url").unwrap_or_default(),
+            credentials: tree.block("schema_registry").given("credentials"),
         },
         batch: Batch {
             max_messages: batch.get("max_messages"),

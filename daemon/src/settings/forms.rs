@@ -47,6 +47,23 @@ pub(super) fn check_dead_letter_topic(name: &str) -> Result<(), String> {
     check_topic(name)
 }
 
+/// The URL of a schema registry.
+pub(super) fn check_registry_url(url: &str) -> Result<(), String> {
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let Some(host) = host else {
+        return Err("it begins with `http://` or `https://`".to_owned());
+    };
+    if host.split('/').next().is_none_or(str::is_empty) || host.contains(char::is_whitespace) {
+        return Err("it names no host".to_owned());
+    }
+    if host.split('/').next().is_some_and(|host| host.contains('@')) {
+        return Err("user and password are `credentials`".to_owned());
+    }
+    Ok(())
+}
+
 pub(super) fn check_host(host: &str) -> Result<(), String> {
     if host.is_empty() {
         return Err("a host is empty".into());

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::consumer_config::CONFIG;
 use super::forms::{
-    check_dead_letter_topic, check_host, check_library, check_rate, check_sha256, check_source_address,
-    check_symbol, check_topic, check_user,
+    check_dead_letter_topic, check_host, check_library, check_rate, check_registry_url, check_sha256,
+    check_source_address, check_symbol, check_topic, check_user,
 };
 use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, refused};
 use super::units::LONGEST;
 use super::words::{
-    ConsumerType, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order, Then,
-    Tombstones,
+    ConsumerType, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order,
+    Then, Tombstones,
 };
 
 /// The top of the file.
@@ -480,6 +480,29 @@ static CONCURRENCY: Block = Block {
     ],
 };
 
+static SCHEMA_REGISTRY: Block = Block {
+    name: "schema_registry",
+    keys: &[
+        key(
+            "url",
+            Kind::Commas {
+                what: "an `http://` or `https://` URL",
+                check: check_registry_url,
+            },
+            "The registry, or several of one registry, which are tried in turn.",
+        )
+        .otherwise("none: it has to be given with a `deserializer`")
+        .example("\"http://127.0.0.1:8081\""),
+        key(
+            "credentials",
+            Kind::Secret,
+            "`user:password` for basic authentication, else a bearer token.",
+        )
+        .otherwise("none are sent")
+        .example("\"user:password\""),
+    ],
+};
+
 static SCHEMA: Block = Block {
     name: "schema",
     keys: &[
@@ -607,6 +630,15 @@ const ROUTE_KEYS: &[Key] = &[
     .example("orders"),
     Key { otherwise: Some("no sandbox"), ..key("sandbox", Kind::block(&SANDBOX), "What its plugin's process may still do; without the block, all that its user may. `none` takes back what `defaults` say.") }.or_none(),
     key("schema", Kind::block(&SCHEMA), "What of a JSON message its plugin sees. `none` takes back what `defaults` say.").or_none().otherwise("all of it"),
+    key(
+        "deserializer",
+        Kind::choice(Deserializer::WORDS),
+        "Messages are written in this, by the schemas of `schema_registry` and in Confluent's wire format; the plugin sees JSON. `none` takes back what `defaults` say.",
+    )
+    .or_none()
+    .otherwise("the plugin sees messages as they are")
+    .example("avro"),
+    key("schema_registry", Kind::block(&SCHEMA_REGISTRY), "Where the schemas of a `deserializer` are."),
     planned("delivery"),
     refused("in_flight", "it is a key of `concurrency`: `concurrency: { in_flight: 100 }`"),
     refused("order", "it is a key of `concurrency`: `concurrency: { order: key }`"),

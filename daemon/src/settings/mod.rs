@@ -48,13 +48,13 @@ pub use positions::{KeyPath, Position, Segment};
 pub use reference::reference;
 pub use route::{
     Backoff, Batch, Concurrency, DeadLetter, Flush, OnError, RateLimit, Restart, RestartBudget, Route,
-    RouteName, RouteNameError, Topics,
+    RouteName, RouteNameError, SchemaRegistry, Topics,
 };
 pub use sample::sample;
 pub use text::is_secret_key;
 pub use types::{Cluster, Log, Secret, Settings, SslConfig};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use words::{
-    ConsumerType, DumpMode, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order, Then,
-    Tombstones,
+    ConsumerType, Deserializer, DumpMode, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel,
+    Membership, Order, Then, Tombstones,
 };

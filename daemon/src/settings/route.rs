@@ -9,8 +9,10 @@ use super::bounds::RouteBounds;
 use super::config_types::ConsumerConfig;
 use super::forms::check_topic;
 use super::positions::Position;
-use super::types::Cluster;
-use super::words::{ConsumerType, DumpMode, HeaderStyle, Isolation, Membership, Order, Then, Tombstones};
+use super::types::{Cluster, Secret};
+use super::words::{
+    ConsumerType, Deserializer, DumpMode, HeaderStyle, Isolation, Membership, Order, Then, Tombstones,
+};
 
 /// One supervised consumer.
 #[derive(Clone)]
@@ -41,6 +43,10 @@ pub struct Route {
     pub schema_class: Option<String>,
     /// The attributes that messages are cut down to before the plugin sees them; `None` is all.
     pub schema: Option<Attributes>,
+    /// What messages are written in, where the plugin is to see JSON.
+    pub deserializer: Option<Deserializer>,
+    /// Where the schemas of the `deserializer` are.
+    pub schema_registry: SchemaRegistry,
     /// How many digest at once, and in which order.
     pub concurrency: Concurrency,
     /// How much one call carries at most.
@@ -88,6 +94,15 @@ pub enum Topics {
     Names(Vec<String>),
     /// One regular expression, with its `^`.
     Pattern(String),
+}
+
+/// Where schemas are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchemaRegistry {
+    /// URLs of one registry, to be tried in turn.
+    pub urls: Vec<String>,
+    /// `user:password`, or a token.
+    pub credentials: Option<Secret>,
 }
 
 /// How much one call of a plugin carries at most.
@@ -218,6 +233,8 @@ impl PartialEq for Route {
             dump,
             schema_class,
             schema,
+            deserializer,
+            schema_registry,
             concurrency,
             batch,
             flush,
@@ -250,6 +267,8 @@ impl PartialEq for Route {
             && *dump == other.dump
             && *schema_class == other.schema_class
             && *schema == other.schema
+            && *deserializer == other.deserializer
+            && *schema_registry == other.schema_registry
             && *concurrency == other.concurrency
             && *batch == other.batch
             && *flush == other.flush
@@ -292,6 +311,8 @@ impl fmt::Debug for Route {
             .field("dump", &self.dump)
             .field("schema_class", &self.schema_class)
             .field("schema", &self.schema)
+            .field("deserializer", &self.deserializer)
+            .field("schema_registry", &self.schema_registry)
             .field("concurrency", &self.concurrency)
             .field("batch", &self.batch)
             .field("flush", &self.flush)

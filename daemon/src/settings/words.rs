@@ -112,6 +112,17 @@ words! {
     }
 }
 words! {
+    /// What messages are written in by the schemas of a registry.
+    Deserializer {
+        /// Apache Avro.
+        Avro = "avro",
+        /// Protocol Buffers.
+        Protobuf = "protobuf",
+        /// JSON, checked against a JSON Schema.
+        JsonSchema = "json_schema",
+    }
+}
+words! {
     /// Whether owner and mode of plugin files are checked.
     FileChecks {
         /// A file that others may write is refused.

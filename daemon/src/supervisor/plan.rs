@@ -14,7 +14,7 @@ use crate::{
     lane::{HomeConfig, Intake, PluginVoice, Printed},
     os::{Bounds, Spawner},
     plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
-    schema::SchemaConfig,
+    schema::{HAS_REGISTRY, RegistryConfig, SchemaConfig},
     settings::{
         ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Order, Route, Settings,
         Then, Tombstones, Topics,
@@ -86,6 +86,7 @@ impl Planner {
             tracing::warn!(route = %route.name, key = key.join("."), "{message}");
         }
         let bounds = bounds::of(route)?;
+        check_registry(route)?;
         let Checked { library, probe } = self.checked(settings, route, &bounds)?;
         let descriptor = probe.descriptor;
         let choices = choices(route, &descriptor)?;
@@ -183,6 +184,7 @@ impl Planner {
             && !descriptor.asynchronous
             && flush.is_none()
             && route.schema.is_none()
+            && route.deserializer.is_none()
             && route.batch.max_wait.is_zero();
         let intake = if straight { Intake::Calls } else { Intake::Stock };
         WorkerConfig {
@@ -199,9 +201,7 @@ impl Planner {
             },
             batch: route.batch,
             order,
-            schema: route.schema.clone().map(|attributes| SchemaConfig {
-                attributes: Some(attributes),
-            }),
+            schema: schema_of(route),
             in_flight: route.concurrency.in_flight,
             asynchronous: descriptor.asynchronous,
             flush,
@@ -265,6 +265,35 @@ impl Planner {
             },
         }
     }
+}
+
+/// What is made of the route's messages before the plugin sees them.
+fn schema_of(route: &Route) -> Option<SchemaConfig> {
+    let registry = route.deserializer.map(|deserializer| RegistryConfig {
+        deserializer,
+        urls: route.schema_registry.urls.clone(),
+        credentials: route.schema_registry.credentials.clone(),
+    });
+    (registry.is_some() || route.schema.is_some()).then(|| SchemaConfig {
+        attributes: route.schema.clone(),
+        registry,
+    })
+}
+
+/// Whether a route that needs a schema registry names one, and can ask it.
+fn check_registry(route: &Route) -> Result<(), Vec<PlanFinding>> {
+    let finding = match route.deserializer {
+        Some(_) if !HAS_REGISTRY => PlanFinding::new(
+            "deserializer",
+            "this devourd was built without the feature `schema-registry`",
+        ),
+        Some(_) if route.schema_registry.urls.is_empty() => PlanFinding::new(
+            "deserializer",
+            "it needs a registry: add `schema_registry: { url: \"http://127.0.0.1:8081\" }`",
+        ),
+        _ => return Ok(()),
+    };
+    Err(vec![finding])
 }
 
 /// Lays the route's keys over the plugin's attributes.

@@ -189,7 +189,7 @@ impl Engine {
             lanes: (0..config.lanes()).map(lane).collect(),
             outputs: Outputs::new(outlet, config.home.output_bytes),
             outputs_state: OutputsState::default(),
-            shaping: Shaping::of(&config),
+            shaping: Shaping::of(&config)?,
             config,
             listener,
             stats,

@@ -327,7 +327,7 @@ impl Engine {
     }
 
     /// What follows a message in its order waits: in copies, so that others have the room.
-    fn hold_up(&mut self, item: &Item, waiting: Waiting, holder: Option<usize>) {
+    pub(super) fn hold_up(&mut self, item: &Item, waiting: Waiting, holder: Option<usize>) {
         let (tag, in_hand) = (self.tag_of(item), self.in_hand_of(item.slot));
         self.queues.wait(tag, item.slot, waiting, holder, in_hand);
         self.note_queue(tag, item.slot);
@@ -347,7 +347,7 @@ impl Engine {
     }
 
     /// The message itself waits, first of those that it holds up.
-    fn park(&mut self, item: Item, record: Record) {
+    pub(super) fn park(&mut self, item: Item, record: Record) {
         let (tag, in_hand) = (self.tag_of(&item), self.in_hand_of(item.slot));
         self.queues
             .put_back(tag, item.slot, in_hand, Queued::of_record(record));

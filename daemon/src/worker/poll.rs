@@ -12,6 +12,7 @@ use super::{
     assignment::all_partitions,
     dead_letter::Letters,
     engine::{Engine, Plugin},
+    shaping::Shaping,
 };
 use crate::{
     kafka::{Batch, ClientError, ClientEvent, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
@@ -24,6 +25,7 @@ const KAFKA: u64 = 1;
 const PLUGIN: u64 = 2;
 const SUPERVISOR: u64 = 3;
 const LETTERS: u64 = 4;
+const SCHEMAS: u64 = 8;
 
 /// A lane that takes nothing for this long has its partitions paused, so that the client can be asked again.
 const HOLD_BACK_AFTER: Duration = Duration::from_secs(5);
@@ -108,6 +110,9 @@ impl Loop {
         poller
             .add(&engine.homes, PLUGIN, Interest::Read)
             .map_err(system)?;
+        if let Some(wake) = engine.shaping.as_ref().and_then(Shaping::wake_fd) {
+            poller.add(wake, SCHEMAS, Interest::Read).map_err(system)?;
+        }
         engine.letters = letters;
         Ok(Self {
             client,
@@ -172,6 +177,9 @@ impl Loop {
             }
             if ready.contains(&SUPERVISOR) {
                 inbox.wake().drain();
+            }
+            if ready.contains(&SCHEMAS) {
+                self.engine.schemas_came();
             }
             if ready.contains(&LETTERS) {
                 self.engine.letters_came();

@@ -3,7 +3,12 @@
 //! when all before it are with the lane and none of them in hand. Only then it is decided what becomes of it, so that a
 //! bad message holds up what follows it in its order and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
 
 use devour_abi::{Failure, FailureKind};
 
@@ -13,7 +18,7 @@ use super::{
     engine::Engine,
     intake,
     outcomes::{Bytes, Trouble},
-    queues::{Body, Queued, Taken},
+    queues::{Body, Queued, Taken, Waiting},
 };
 use crate::{
     kafka::Message,
@@ -21,9 +26,14 @@ use crate::{
     schema::{Shaper, Unshaped},
 };
 
+/// How often a message looks for its schema that nobody told of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// The shaping of a route's messages.
 pub(super) struct Shaping {
     shaper: Shaper,
+    /// Who waits for which schema.
+    waiting: HashMap<u32, BTreeSet<(u64, Slot, i64)>>,
     /// Values as they were read of messages that are not finished, where a dead letter would have to have them.
     originals: Option<Originals>,
 }
@@ -147,6 +157,16 @@ impl Engine {
         self.partitions.get_mut(item.slot).in_hand += 1;
         self.in_hand_now += 1;
         match error {
+            Unshaped::Waits { id } => {
+                if let Some(shaping) = &mut self.shaping {
+                    let waits = (taken.tag, item.slot, item.offset);
+                    shaping.waiting.entry(id).or_default().insert(waits);
+                }
+                // No attempt of it: it has not failed. That it came is told by a descriptor; this is for what comes while the
+                // partition is with another.
+                self.hold_up(&item, Waiting::Until(Instant::now() + LOOK_AGAIN), None);
+                self.park(item, *record);
+            }
             Unshaped::Rejected(error) => {
                 RouteStats::add(&self.stats.failed, 1);
                 let failure = Failure::new(FailureKind::UNDECODABLE, error);
@@ -159,6 +179,26 @@ impl Engine {
                 };
                 let decision = self.last_resort();
                 self.carry_out(decision, Bytes::Own(record), item, &trouble, None);
+            }
+        }
+    }
+
+    /// Schemas came: what waited for them has its turn again.
+    pub(super) fn schemas_came(&mut self) {
+        let Some(shaping) = &mut self.shaping else { return };
+        let ids = shaping.shaper.take_answers();
+        let waited: Vec<(u64, Slot, i64)> = ids
+            .iter()
+            .filter_map(|id| shaping.waiting.remove(id))
+            .flatten()
+            .collect();
+        for (tag, slot, offset) in waited {
+            let waits = matches!(self.queues.waiting(tag, slot), Some(Waiting::Until(_)));
+            if waits
+                && self.queues.first(tag, slot) == Some(offset)
+                && let Some(emptied) = self.queues.go_on(tag, slot)
+            {
+                self.emptied(emptied);
             }
         }
     }
@@ -233,12 +273,23 @@ impl Engine {
 
 impl Shaping {
     /// For a route that has a schema.
-    pub(super) fn of(config: &super::WorkerConfig) -> Option<Self> {
-        let schema = config.schema.as_ref()?;
-        Some(Self {
-            shaper: Shaper::new(schema),
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor left.
+    pub(super) fn of(config: &super::WorkerConfig) -> io::Result<Option<Self>> {
+        let Some(schema) = &config.schema else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            shaper: Shaper::new(schema, &config.route)?,
+            waiting: HashMap::new(),
             originals: config.dead_letter.is_some().then(Originals::default),
-        })
+        }))
+    }
+
+    /// Readable when schemas came.
+    pub(super) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.shaper.wake_fd()
     }
 }
 

@@ -65,6 +65,8 @@ consumer_routes:
     stall_timeout: none
     release_after: 90s
     poison_after: none
+    deserializer: avro
+    schema_registry: { url: "http://a:8081,https://b/path", credentials: "ada:hunter3" }
     concurrency: { order: key, lanes: 8 }
     flush: { max_wait: 1s }
     rate_limit: 200/s
@@ -116,6 +118,10 @@ fn every_key_reaches_its_type() {
         orders.config.membership_protocol,
         Some(MembershipProtocol::RoundRobin)
     );
+    assert_eq!(orders.deserializer, Some(Deserializer::Avro));
+    let registry = &orders.schema_registry;
+    assert_eq!(registry.urls, ["http://a:8081", "https://b/path"]);
+    assert_eq!(registry.credentials.as_ref().unwrap().expose(), "ada:hunter3");
     assert_eq!(orders.dump, Some(DumpMode::Raw));
     let named = |name: &str, attributes: Option<Attributes>| Attribute {
         name: name.to_owned(),

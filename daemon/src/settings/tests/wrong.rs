@@ -155,6 +155,18 @@ fn the_routes_budgets_fit_into_the_daemons() {
 }
 
 #[test]
+fn a_registry_has_a_url() {
+    let registry = |url: &str| {
+        in_route(&format!(
+            "deserializer: avro, schema_registry: {{url: \"{url}\"}}"
+        ))
+    };
+    assert!(registry("registry:8081").contains("begins with `http://` or `https://`"));
+    assert!(registry("http:///x").contains("names no host"));
+    assert!(registry("http://ada:secret@a:1").contains("user and password are `credentials`"));
+}
+
+#[test]
 fn attributes_are_names_with_lists() {
     let schema = |list: &str| in_route(&format!("schema: {{attributes: {list}}}"));
     assert!(schema("[]").contains("the list is empty: nothing would be taken"));
