@@ -1,5 +1,5 @@
 //! What the cut of a route's `schema` costs beside decoding a message, dropping attributes and encoding what is left: on
-//! orders of about 1 KiB, of which an eighth is taken, without Kafka. Both end with the bytes in the same buffer.
+//! orders of 743 bytes, of which an eighth is taken, without Kafka. Both end with the bytes in the same buffer.
 
 use std::{hint::black_box, time::Instant};
 
