@@ -16,7 +16,8 @@ use crate::{book::Book, fault::Fault};
 pub struct RelaySettings {
     /// Where every digest is appended.
     pub file: PathBuf,
-    /// The topic that it goes on to, into the partition that it came from.
+    /// The topic that it goes on to, into the partition that it came from; whoever only looks at the plugin names none.
+    #[serde(default)]
     pub to: String,
     /// How it is produced.
     #[serde(default)]
