@@ -165,10 +165,13 @@ fn a_good_library_is_described_as_json() -> Outcome {
         .collect();
     let known = [
         "AsyncLedger",
+        "AsyncRelay",
         "BatchLedger",
         "BufferLedger",
+        "BufferRelay",
         "Ledger",
         "OnlyLedger",
+        "Relay",
         "TopicLedger",
         "WitnessJson",
         "WitnessObject",
@@ -232,7 +235,8 @@ fn a_list_runs_no_code() -> Outcome {
         line("libkiller.so", "Hostile"),
         line(
             "libledger.so",
-            "AsyncLedger, BatchLedger, BufferLedger, Ledger, OnlyLedger, TopicLedger, WitnessJson, WitnessObject, WitnessRaw",
+            "AsyncLedger, AsyncRelay, BatchLedger, BufferLedger, BufferRelay, Ledger, OnlyLedger, Relay, TopicLedger, WitnessJson, \
+             WitnessObject, WitnessRaw",
         ),
         line("libtext.so", "not a shared library: it is text"),
     ];
