@@ -184,7 +184,7 @@ fn a_good_library_is_described_as_json() -> Outcome {
     assert_eq!(
         dumps.collect::<Vec<_>>(),
         [
-            "object", "object", "object", "object", "object", "object", "json", "object", "raw"
+            "object", "object", "object", "object", "object", "object", "object", "object", "object", "json", "object", "raw"
         ]
     );
     for consumer in consumers {
