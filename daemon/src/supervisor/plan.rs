@@ -285,7 +285,8 @@ fn check_registry(route: &Route) -> Result<(), Vec<PlanFinding>> {
     let finding = match route.deserializer {
         Some(_) if !HAS_REGISTRY => PlanFinding::new(
             "deserializer",
-            "this devourd was built without the feature `schema-registry`",
+            "this devourd was built without the feature `schema-registry`: build it with `cargo build --release -p devourd \
+             --features schema-registry`",
         ),
         Some(_) if route.schema_registry.urls.is_empty() => PlanFinding::new(
             "deserializer",
