@@ -332,8 +332,9 @@ impl Conversation {
                     let _ = self.poller.remove(pipe);
                 }
             }
-            // Before its exit: what it said last counts.
-            if !self.closed && (ready.contains(&SOCKET) || ready.contains(&EXIT)) {
+            // Asked before it is listened to: else it may say its last word and end in between.
+            let exit = self.child.try_exit();
+            if !self.closed && (ready.contains(&SOCKET) || exit.is_some()) {
                 match self.listen() {
                     Some(verdict) => return verdict,
                     None if self.closed => {
@@ -343,7 +344,7 @@ impl Conversation {
                     None => {}
                 }
             }
-            if let Some(exit) = self.child.try_exit() {
+            if let Some(exit) = exit {
                 return Verdict::Died(match exit {
                     Exit::Code(STATUS_CLOSED) => Death::ClosedDescriptors,
                     Exit::Code(status) => Death::Exited(status),
