@@ -70,13 +70,15 @@ impl Outputs {
     /// A record as the digest that produced it; records of a partition are in the order of its log.
     fn line(topic: &str, kept: &Kept) -> Result<Record, Failed> {
         let offset = kept.text("offset").and_then(|offset| offset.parse().ok());
+        // What a process repeats that another had produced is a replay; what it repeats itself is not.
+        let pid = kept.text("pid").and_then(|pid| pid.parse().ok());
         Ok(Record {
             topic: topic.to_owned(),
             partition: kept.partition,
             offset: offset.ok_or_else(|| format!("a record without its offset: {kept:?}"))?,
             n: kept.payload.as_deref().and_then(number),
             attempt: 1,
-            pid: 0,
+            pid: pid.ok_or_else(|| format!("a record without its process: {kept:?}"))?,
             at: kept.offset as u64,
             outcome: Outcome::Ok,
         })

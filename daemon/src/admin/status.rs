@@ -236,6 +236,7 @@ mod tests {
             "queued",
             "at_work",
             "counts",
+            "outputs",
             "restarts",
             "parked",
             "parked_count",

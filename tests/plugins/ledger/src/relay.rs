@@ -194,7 +194,8 @@ impl RelaySettings {
         let record = Record::to(self.to.as_str())
             .payload(payload)
             .partition(message.partition())
-            .header("offset", offset.to_string());
+            .header("offset", offset.to_string())
+            .header("pid", std::process::id().to_string());
         match message.key() {
             Some(key) => record.key(key),
             None => record,
