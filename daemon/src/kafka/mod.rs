@@ -27,6 +27,7 @@ mod sender;
 mod shared_sender;
 mod statistics;
 mod topics;
+mod transaction;
 
 #[cfg(test)]
 mod mock_tests;
@@ -43,7 +44,7 @@ pub use native::live_clients;
 pub use producer::{Producer, ProducerError, Record};
 pub use properties::{
     ClientProperties, PropertyFinding, Protocol, consumer_properties, output_properties, producer_properties,
-    sender_properties,
+    sender_properties, transaction_properties,
 };
 pub use property_check::{check, check_sender, check_topics};
 pub use query::{Committed, TopicMetadata, Watermarks};
@@ -53,3 +54,4 @@ pub use sender::{Sender, SenderReport, Ticket};
 pub use shared_sender::SenderShare;
 pub use statistics::{PartitionStatistics, Statistics};
 pub use topics::{InternalTopics, PatternError, TopicPattern, is_internal, is_pattern};
+pub use transaction::{GroupMetadata, Remedy, Step, Stepped, TransactionError, TransactionalProducer};

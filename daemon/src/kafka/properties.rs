@@ -266,6 +266,40 @@ pub fn output_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<Prop
     Ok(properties)
 }
 
+/// What `transaction.timeout.ms` is where nobody says: the brokers abort a transaction that is open for longer.
+const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+
+/// Properties of the producer of a route whose offsets and records are committed together, by its `transactional.id`: as
+/// [`output_properties`], but no record outlives its transaction.
+pub fn transaction_properties(cluster: &Cluster, id: &str) -> Result<ClientProperties, Vec<PropertyFinding>> {
+    let mut properties = output_properties(cluster)?;
+    properties.map.remove("message.timeout.ms");
+    if properties.get("transaction.timeout.ms").is_none() {
+        properties.ours("transaction.timeout.ms", &TRANSACTION_TIMEOUT_MS.to_string());
+    }
+    // librdkafka refuses a request that may take longer than the transaction.
+    let most = properties.transaction_timeout_ms().saturating_sub(100);
+    let longer = |value: &str| value.parse::<u64>().is_ok_and(|value| value > most);
+    if properties.get("socket.timeout.ms").is_some_and(longer) {
+        properties.map.remove("socket.timeout.ms");
+    }
+    // Dead letters wish for a partition, also those without a key.
+    properties.ours("sticky.partitioning.linger.ms", "0");
+    properties.ours("transactional.id", id);
+    Ok(properties)
+}
+
+impl ClientProperties {
+    /// The `transaction.timeout.ms` of a producer.
+    #[must_use]
+    pub fn transaction_timeout_ms(&self) -> u64 {
+        let set = self
+            .get("transaction.timeout.ms")
+            .and_then(|value| value.parse().ok());
+        set.unwrap_or(TRANSACTION_TIMEOUT_MS)
+    }
+}
+
 fn of_cluster(cluster: &Cluster) -> ClientProperties {
     let mut properties = ClientProperties {
         map: BTreeMap::new(),

@@ -32,6 +32,8 @@ enum Placing {
     Wish,
     /// An order: where the topic has no such partition, the record fails.
     Order,
+    /// An order, but a wish where [`Sender::send_wished`] says so.
+    Mixed,
 }
 
 /// The number that its owner gave to a record; below 2^40 where partitions are wishes.
@@ -92,6 +94,20 @@ impl Sender {
         Self::make(properties, route, wake, Placing::Order)
     }
 
+    /// As [`Sender::create_strict`], for records of both kinds.
+    pub(super) fn create_mixed(
+        properties: &ClientProperties,
+        route: RouteName,
+        wake: impl AsFd,
+    ) -> Result<Self, ClientError> {
+        Self::make(properties, route, wake, Placing::Mixed)
+    }
+
+    /// The client itself, which lives as long as this does.
+    pub(super) fn rk(&self) -> *mut sys::rd_kafka_t {
+        self.handle.rk()
+    }
+
     fn make(
         properties: &ClientProperties,
         route: RouteName,
@@ -113,13 +129,23 @@ impl Sender {
         let rk = unsafe {
             match placing {
                 Placing::Order => callbacks::install_producer(config.ptr(), &context, delivered_strictly),
-                Placing::Wish => {
-                    callbacks::install_producer(config.ptr(), &context, delivered);
+                Placing::Wish | Placing::Mixed => {
+                    let told = if placing == Placing::Wish {
+                        delivered
+                    } else {
+                        delivered_mixed
+                    };
+                    callbacks::install_producer(config.ptr(), &context, told);
                     let topics = sys::rd_kafka_conf_get_default_topic_conf(config.ptr());
                     if topics.is_null() {
                         return Err(ClientError::Create("its properties have none for topics".into()));
                     }
-                    sys::rd_kafka_topic_conf_set_partitioner_cb(topics, Some(partition));
+                    let chosen = if placing == Placing::Wish {
+                        partition
+                    } else {
+                        partition_mixed
+                    };
+                    sys::rd_kafka_topic_conf_set_partitioner_cb(topics, Some(chosen));
                 }
             }
             let kind = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
@@ -160,6 +186,23 @@ impl Sender {
     /// # Errors
     /// Where it cannot be queued (the queue is full, the client is finished); then nothing more comes of it.
     pub fn send(&self, record: &Record<'_>, ticket: Ticket) -> Result<(), ClientError> {
+        let (partition, opaque) = match self.placing {
+            Placing::Wish => (BY_PARTITIONER, Opaque::new(ticket, record.partition).0),
+            Placing::Order | Placing::Mixed => {
+                (record.partition.unwrap_or(BY_PARTITIONER), ticket.0 as usize)
+            }
+        };
+        self.queue(record, partition, opaque)
+    }
+
+    /// As [`Sender::send`], of a record whose partition is a wish, by a sender of both kinds. Its ticket comes back
+    /// [marked](Ticket::wished).
+    pub(super) fn send_wished(&self, record: &Record<'_>, ticket: Ticket) -> Result<(), ClientError> {
+        let opaque = Opaque::new(ticket, record.partition).0 | Opaque::WISHED;
+        self.queue(record, BY_PARTITIONER, opaque)
+    }
+
+    fn queue(&self, record: &Record<'_>, partition: i32, opaque: usize) -> Result<(), ClientError> {
         use sys::rd_kafka_vtype_t as V;
         let topic = c_name(record.topic)?;
         let headers = Headers::of(record.headers);
@@ -170,10 +213,6 @@ impl Sender {
         };
         type Union = sys::rd_kafka_vu_s__bindgen_ty_1;
         let value = |vtype, u: Union| sys::rd_kafka_vu_t { vtype, u };
-        let (partition, opaque) = match self.placing {
-            Placing::Wish => (BY_PARTITIONER, Opaque::new(ticket, record.partition).0),
-            Placing::Order => (record.partition.unwrap_or(BY_PARTITIONER), ticket.0 as usize),
-        };
         let mut values = vec![
             value(V::RD_KAFKA_VTYPE_TOPIC, Union { cstr: topic.as_ptr() }),
             value(V::RD_KAFKA_VTYPE_PARTITION, Union { i32_: partition }),
@@ -286,6 +325,23 @@ unsafe extern "C" fn delivered_strictly(
     unsafe { tell_delivered(message, Ticket((*message)._private as u64), opaque) }
 }
 
+/// The delivery report of one record of a sender of both kinds.
+unsafe extern "C" fn delivered_mixed(
+    _: *mut sys::rd_kafka_t,
+    message: *const sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as in `delivered`.
+    unsafe {
+        let own = (*message)._private as usize;
+        let ticket = match own & Opaque::WISHED {
+            0 => Ticket(own as u64),
+            mark => Opaque(own & !mark).ticket().wished(),
+        };
+        tell_delivered(message, ticket, opaque);
+    }
+}
+
 /// Keeps what became of a record.
 unsafe fn tell_delivered(message: *const sys::rd_kafka_message_t, ticket: Ticket, opaque: *mut c_void) {
     // SAFETY: as in `delivered`. The error is read as a number: a broker's code may be none of the enum's.
@@ -322,11 +378,50 @@ unsafe extern "C" fn partition(
     }
 }
 
+/// As [`partition`], where only marked records have a wish here.
+unsafe extern "C" fn partition_mixed(
+    topic: *const sys::rd_kafka_topic_t,
+    key: *const c_void,
+    key_length: usize,
+    count: i32,
+    topic_opaque: *mut c_void,
+    record: *mut c_void,
+) -> i32 {
+    let own = record as usize;
+    let own = if own & Opaque::WISHED == 0 {
+        0
+    } else {
+        own & !Opaque::WISHED
+    };
+    // SAFETY: what librdkafka passed; the last is a number in either case.
+    unsafe { partition(topic, key, key_length, count, topic_opaque, own as *mut c_void) }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    const WISHED: u64 = 1 << 63;
+
+    /// The ticket of a record whose partition was a wish, as a sender of both kinds tells of it.
+    #[must_use]
+    pub fn wished(self) -> Self {
+        Self(self.0 | Self::WISHED)
+    }
+
+    /// The ticket that was [marked](Self::wished), if this is one.
+    #[must_use]
+    pub fn of_wished(self) -> Option<Self> {
+        (self.0 & Self::WISHED != 0).then_some(Self(self.0 & !Self::WISHED))
+    }
+}
+
 // === impl Opaque ===
 
 impl Opaque {
     /// The lower 24 bits: the wish plus one, 0 for none (Kafka has no topics of so many partitions).
     const WISH_BITS: u32 = 24;
+    /// Marks one that holds a wish, where others do not.
+    const WISHED: usize = 1 << 63;
 
     fn new(ticket: Ticket, wish: Option<i32>) -> Self {
         let wish = wish
