@@ -132,6 +132,7 @@ pub(super) fn convert_route(
         tombstones: tree.get("tombstones"),
         restart: tree.get("restart"),
         membership: tree.get("membership"),
+        delivery: tree.get("delivery"),
         lifecycle_timeout: tree.get("lifecycle_timeout"),
         drain_timeout: tree.get("drain_timeout"),
         digest_timeout: tree.get("digest_timeout"),

@@ -12,8 +12,8 @@ use super::route::{Backoff, RateLimit, Restart, RestartBudget};
 use super::schema::{Block, Kind, Merge};
 use super::types::Secret;
 use super::words::{
-    ConsumerType, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order,
-    Then, Tombstones,
+    ConsumerType, Delivery, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel,
+    Membership, Order, Then, Tombstones,
 };
 
 /// A value that its kind has accepted.
@@ -247,6 +247,6 @@ macro_rules! from_words {
 }
 
 from_words! {
-    ConsumerType, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, MembershipProtocol,
+    ConsumerType, Delivery, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, MembershipProtocol,
     OffsetReset, Order, Then, Tombstones,
 }

@@ -10,8 +10,8 @@ use super::forms::{
 use super::schema::{Block, Key, Kind, Merge, ignored, key, planned, refused};
 use super::units::LONGEST;
 use super::words::{
-    ConsumerType, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel, Membership, Order,
-    Then, Tombstones,
+    ConsumerType, Delivery, Deserializer, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel,
+    Membership, Order, Then, Tombstones,
 };
 
 /// The top of the file.
@@ -271,7 +271,6 @@ const ROOT_KEYS: &[Key] = &[
     .or_none(),
     planned("limits"),
     planned("groups"),
-    planned("delivery"),
     planned("metrics"),
     planned("admin"),
     planned("user"),
@@ -592,6 +591,12 @@ const ROUTE_KEYS: &[Key] = &[
         "`static`: a restart of the daemon within the session timeout makes no rebalance.",
     )
     .default("static"),
+    key(
+        "delivery",
+        Kind::choice(Delivery::WORDS),
+        "`exactly_once`: offsets, what digests produce and dead letters are committed in one Kafka transaction, or not at all.",
+    )
+    .default("at_least_once"),
     key("lifecycle_timeout", Kind::duration(), "Deadline of the plugin's constructor and of each lifecycle method.").default("30s"),
     key(
         "drain_timeout",
@@ -639,7 +644,6 @@ const ROUTE_KEYS: &[Key] = &[
     .otherwise("the plugin sees messages as they are")
     .example("avro"),
     key("schema_registry", Kind::block(&SCHEMA_REGISTRY), "Where the schemas of a `deserializer` are."),
-    planned("delivery"),
     refused("in_flight", "it is a key of `concurrency`: `concurrency: { in_flight: 100 }`"),
     refused("order", "it is a key of `concurrency`: `concurrency: { order: key }`"),
     refused("lanes", "it is a key of `concurrency`: `concurrency: { lanes: 8 }`"),

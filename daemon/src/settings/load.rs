@@ -25,7 +25,7 @@ use super::sources::{Source, Sources};
 use super::text::{escaped, quoted};
 use super::types::{Cluster, Log, Settings};
 use super::units::{format_duration, format_size};
-use super::words::Then;
+use super::words::{ConsumerType, Delivery, Order, Then};
 
 /// A member that does not answer this long is taken for dead (librdkafka's default).
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
@@ -523,6 +523,13 @@ impl Loader<'_> {
             }
             _ => {}
         }
+        if route.delivery == Delivery::ExactlyOnce {
+            let refused = exactly_once_refuses(route);
+            errors.extend(refused.into_iter().map(|(keys, message)| {
+                let path = keys.iter().fold(at.path.clone(), |path, key| path.key(key));
+                (path, message)
+            }));
+        }
         let session = number("session.timeout.ms").map_or(SESSION_TIMEOUT, Duration::from_millis);
         if route.drain_timeout >= session {
             let (drain, session) = (format_duration(route.drain_timeout), format_duration(session));
@@ -567,4 +574,38 @@ impl Loader<'_> {
             .filter(|finding| finding.severity == Severity::Error)
             .count()
     }
+}
+
+/// What does not go with `delivery: exactly_once`, by key.
+fn exactly_once_refuses(route: &Route) -> Vec<(Vec<&'static str>, String)> {
+    let mut found: Vec<(Vec<&'static str>, String)> = Vec::new();
+    let mut refuse = |keys: &[&'static str], message: &str| found.push((keys.to_vec(), message.to_owned()));
+    if route.config.auto_commit_enable == Some(false) {
+        refuse(
+            &["config", "auto_commit_enable"],
+            "with `delivery: exactly_once` offsets are committed in transactions: they cannot be left out",
+        );
+    }
+    if route.consumer_type == Some(ConsumerType::Simple) {
+        refuse(
+            &["consumer_type"],
+            "`delivery: exactly_once` needs a balanced_consumer: its group tells who may commit",
+        );
+    }
+    if route.concurrency.order != Order::Partition && route.on_error.then == Then::Stop {
+        refuse(
+            &["on_error", "then"],
+            "with `delivery: exactly_once` and messages that overtake each other, one that stops would hold up the commits of \
+             all behind it: choose `dead_letter` or `skip`, or `order: partition`",
+        );
+    }
+    let isolation = route.cluster.librdkafka.get("isolation.level");
+    if isolation.is_some_and(|level| level != "read_committed") {
+        refuse(
+            &["librdkafka"],
+            "`delivery: exactly_once` needs `isolation.level: read_committed`, which is the default: else it would digest what \
+             was aborted, and begin at offsets that may be taken back",
+        );
+    }
+    found
 }

@@ -55,6 +55,6 @@ pub use text::is_secret_key;
 pub use types::{Cluster, Log, Secret, Settings, SslConfig};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use words::{
-    ConsumerType, Deserializer, DumpMode, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel,
+    ConsumerType, Delivery, Deserializer, DumpMode, FileChecks, HeaderStyle, Isolation, LogFormat, LogLevel,
     Membership, Order, Then, Tombstones,
 };

@@ -11,7 +11,8 @@ use super::forms::check_topic;
 use super::positions::Position;
 use super::types::{Cluster, Secret};
 use super::words::{
-    ConsumerType, Deserializer, DumpMode, HeaderStyle, Isolation, Membership, Order, Then, Tombstones,
+    ConsumerType, Delivery, Deserializer, DumpMode, HeaderStyle, Isolation, Membership, Order, Then,
+    Tombstones,
 };
 
 /// One supervised consumer.
@@ -65,6 +66,8 @@ pub struct Route {
     pub restart: Restart,
     /// How the route is a member of its group.
     pub membership: Membership,
+    /// How offsets and what digests produce are committed.
+    pub delivery: Delivery,
     /// Deadline of a constructor and of each lifecycle method.
     pub lifecycle_timeout: Duration,
     /// How long a revoked partition may take to finish what is in hand.
@@ -244,6 +247,7 @@ impl PartialEq for Route {
             tombstones,
             restart,
             membership,
+            delivery,
             lifecycle_timeout,
             drain_timeout,
             digest_timeout,
@@ -278,6 +282,7 @@ impl PartialEq for Route {
             && *tombstones == other.tombstones
             && *restart == other.restart
             && *membership == other.membership
+            && *delivery == other.delivery
             && *lifecycle_timeout == other.lifecycle_timeout
             && *drain_timeout == other.drain_timeout
             && *digest_timeout == other.digest_timeout
@@ -322,6 +327,7 @@ impl fmt::Debug for Route {
             .field("tombstones", &self.tombstones)
             .field("restart", &self.restart)
             .field("membership", &self.membership)
+            .field("delivery", &self.delivery)
             .field("lifecycle_timeout", &self.lifecycle_timeout)
             .field("drain_timeout", &self.drain_timeout)
             .field("digest_timeout", &self.digest_timeout)

@@ -101,6 +101,15 @@ words! {
     }
 }
 words! {
+    /// How offsets and what digests produce are committed.
+    Delivery {
+        /// Offsets after what was produced; after a crash some is done again.
+        AtLeastOnce = "at_least_once",
+        /// Both in one Kafka transaction.
+        ExactlyOnce = "exactly_once",
+    }
+}
+words! {
     /// How a digest takes a message.
     DumpMode {
         /// Offset and the value's bytes.

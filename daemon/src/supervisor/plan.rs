@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 pub mod bounds;
 mod letters;
 mod outputs;
+mod transactions;
 
 use devour_abi::{ConstructRequest, Descriptor, DigestInfo, IsolationDemand};
 
@@ -16,8 +17,8 @@ use crate::{
     plugin::{Checked, Library, Prober, RouteAsk, RouteFinding, Store, check_route, child_environment},
     schema::{HAS_REGISTRY, RegistryConfig, SchemaConfig},
     settings::{
-        ConsumerConfig, ConsumerType, DumpMode, Isolation, Membership, OffsetReset, Order, Route, Settings,
-        Then, Tombstones, Topics,
+        ConsumerConfig, ConsumerType, Delivery, DumpMode, Isolation, Membership, OffsetReset, Order, Route,
+        Settings, Then, Tombstones, Topics,
     },
     worker::{CommitPolicy, FlushPolicy, ResetTo, WorkerConfig},
 };
@@ -93,8 +94,11 @@ impl Planner {
         let properties = client_properties(settings, route, &choices)?;
         let dead_letter = letters::config(route, &descriptor, choices.config.consumer_group.clone())?;
         let outputs = outputs::properties(route)?;
+        let transaction = transactions::config(route, &descriptor, &choices, &instance_id(settings, route))?;
         let mut worker = self.worker(settings, route, &library, &descriptor, choices, properties, first);
         worker.outputs = outputs;
+        worker.transaction = transaction;
+        transactions::bound(&mut worker);
         worker.dead_letter = dead_letter;
         bounds::set(&mut worker.home, bounds);
         Ok(Plan {
@@ -193,7 +197,7 @@ impl Planner {
             exclude_internal_topics: route.cluster.exclude_internal_topics,
             consumer_type: choices.consumer_type,
             commit: CommitPolicy {
-                enabled: config.commits(),
+                enabled: config.commits() && route.delivery == Delivery::AtLeastOnce,
                 interval: millis(config.auto_commit_interval_ms.unwrap_or(5000)),
                 timeout: millis(route.cluster.offsets_channel_socket_timeout_ms),
                 retries: config.offsets_commit_max_retries.unwrap_or(5),
@@ -215,6 +219,7 @@ impl Planner {
             on_error: route.on_error.clone(),
             dead_letter: None,
             outputs: properties.clone(),
+            transaction: None,
             lifecycle_timeout: route.lifecycle_timeout,
             drain_timeout: route.drain_timeout,
             has_group: config.consumer_group.is_some(),
@@ -397,6 +402,16 @@ fn choices(route: &Route, descriptor: &Descriptor) -> Result<Choices, Vec<PlanFi
     }
 }
 
+/// Host, settings file and route, as one name that Kafka takes.
+fn instance_id(settings: &Settings, route: &Route) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let file = settings
+        .file
+        .canonicalize()
+        .unwrap_or_else(|_| settings.file.clone());
+    kafka::group_instance_id(&host, &file, route.name.as_str())
+}
+
 /// The client's properties, checked by librdkafka itself.
 fn client_properties(
     settings: &Settings,
@@ -404,12 +419,7 @@ fn client_properties(
     choices: &Choices,
 ) -> Result<ClientProperties, Vec<PlanFinding>> {
     let is_static = route.membership == Membership::Static && choices.consumer_type == ConsumerType::Balanced;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let file = settings
-        .file
-        .canonicalize()
-        .unwrap_or_else(|_| settings.file.clone());
-    let id = is_static.then(|| kafka::group_instance_id(&host, &file, route.name.as_str()));
+    let id = is_static.then(|| instance_id(settings, route));
     let properties = kafka::consumer_properties(
         &route.cluster,
         choices.consumer_type,

@@ -142,6 +142,10 @@ impl Engine {
         };
         let Some(offset) = entry.offset else { return group };
         let (topic, partition) = (&*entry.partition.topic, entry.partition.partition);
+        if self.transaction.is_some() {
+            // Transactions carry frontiers only; what is above them was not committed by one.
+            return group;
+        }
         match completed::decode(offset, &entry.metadata) {
             Ok(completed) => {
                 if !completed.is_empty() {
@@ -256,6 +260,7 @@ impl Engine {
                 engine.steps.is_empty() || engine.plugin == Plugin::Down || busy
             });
         }
+        self.give_up_transaction(client, slots);
         if why == Revocation::Ordered {
             self.commit_now(
                 client,

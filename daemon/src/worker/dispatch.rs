@@ -40,6 +40,9 @@ impl Engine {
 
     /// Hands out what is ready while a lane has room.
     pub(super) fn hand_out(&mut self, now: Instant) -> bool {
+        if !self.transaction_hands_out() {
+            return false;
+        }
         if !self.config.is_straight() {
             return self.dispatch(now);
         }
@@ -168,7 +171,7 @@ impl Engine {
     /// Gives lanes with room what is ready, the oldest first.
     pub(super) fn dispatch(&mut self, now: Instant) -> bool {
         // Where the plugin begins elsewhere, what is here of the partition is not its any more.
-        if !self.may_digest() || self.stopping || !self.seeks.is_empty() {
+        if !self.may_digest() || self.stopping || !self.seeks.is_empty() || !self.transaction_hands_out() {
             return false;
         }
         self.end_waits(now);

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     os::fd::AsFd,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,6 +32,7 @@ use super::{
     shaping::Shaping,
     suspects::Suspects,
     swap::Swap,
+    transaction::{Transaction, TransactionalOutlet},
 };
 use crate::{
     lane::{CallNumber, Home, HomeEvent, Slot},
@@ -96,6 +98,8 @@ pub(super) struct Engine {
     /// What digests have produced and the brokers have not acknowledged.
     pub outputs: RouteOutputs,
     pub outputs_state: OutputsState,
+    /// Where what is read and produced is committed together.
+    pub transaction: Option<Transaction>,
     /// Lifecycle steps that are called or to be called and not answered, in order.
     pub steps: VecDeque<Step>,
     /// A person ordered that nothing is fetched or handed out.
@@ -168,7 +172,13 @@ impl Engine {
         let now = Instant::now();
         let homes = Poller::new()?;
         homes.add(home.wake_fd(), 0, Interest::Read)?;
-        let outlet: Box<dyn Outlet> = Box::new(KafkaOutlet::new(config.outputs.clone())?);
+        let transaction = config.transaction.clone();
+        let transaction = transaction.map(|made_of| Transaction::new(made_of, config.route.clone(), now));
+        let transaction = transaction.transpose()?;
+        let outlet: Box<dyn Outlet> = match &transaction {
+            Some(transaction) => Box::new(TransactionalOutlet(Rc::clone(&transaction.link))),
+            None => Box::new(KafkaOutlet::new(config.outputs.clone())?),
+        };
         homes.add(outlet.wake_fd(), 2, Interest::Read)?;
         let lane = |_| Lane {
             calls: 0,
@@ -190,6 +200,7 @@ impl Engine {
             outputs: Outputs::new(outlet, config.home.output_bytes),
             outputs_state: OutputsState::default(),
             shaping: Shaping::of(&config)?,
+            transaction,
             config,
             listener,
             stats,

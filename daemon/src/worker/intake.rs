@@ -68,7 +68,12 @@ impl Pending {
 impl Engine {
     /// Whether another batch may be read: there is room for it, and nothing older is in front of it.
     pub(super) fn wants_messages(&mut self) -> bool {
-        if !self.may_digest() || self.stopping || !self.seeks.is_empty() || self.read_bound() == 0 {
+        if !self.may_digest()
+            || self.stopping
+            || !self.seeks.is_empty()
+            || self.read_bound() == 0
+            || !self.transaction_reads()
+        {
             return false;
         }
         if self.config.is_straight() {
@@ -139,6 +144,7 @@ impl Engine {
     /// Takes a batch apart: what is ours and new is begun. With one lane it goes out in calls, except what belongs to a
     /// waiting partition, which is copied; else each message gets a place in the stock and stands in its queue.
     pub(super) fn take_batch(&mut self, client: &Consumer, batch: Batch) {
+        self.transaction_takes(batch.len());
         if self.config.is_straight() {
             self.take_straight(client, Arc::new(batch));
         } else {
@@ -177,6 +183,13 @@ impl Engine {
         }
         let partition = self.partitions.get_mut(slot);
         partition.note_epoch(offset, message.leader_epoch().unwrap_or(-1));
+        // A copy waits where its order does; it may be settled without meeting the plugin.
+        if self.transaction.is_some() && seen == Seen::First {
+            let tag = self.tag(slot, message);
+            if self.is_known(slot, message, tag) {
+                return None;
+            }
+        }
         // An earlier owner of the partition has finished it.
         (seen != Seen::Finished).then_some(slot)
     }
@@ -186,14 +199,16 @@ impl Engine {
         let mut items: Vec<Item> = Vec::with_capacity(batch.len());
         let mut bytes = 0;
         let mut run: Option<Run> = None;
-        let waiting = self.queues.any();
         for (index, message) in (0..).zip(batch.iter()) {
             let Some(slot) = self.begin(client, &message, &mut run) else {
                 continue;
             };
             let tag = u64::from(slot.0);
-            if waiting && self.queues.find(tag, slot).is_some() {
-                let record = copy(&message, slot, tag, self.config.home.keeps_headers);
+            let attempt = self.attempt_of(slot, message.offset());
+            let alone = !self.suspects.is_empty() && self.suspects.knows(slot, message.offset());
+            if alone || (self.queues.any() && self.queues.find(tag, slot).is_some()) {
+                let mut record = copy(&message, slot, tag, self.config.home.keeps_headers);
+                record.attempt = attempt;
                 self.queues.push(tag, slot, Queued::of_record(record));
                 continue;
             }
@@ -202,10 +217,13 @@ impl Engine {
             entries.push(Entry {
                 index,
                 slot,
-                attempt: 1,
+                attempt,
                 tag,
             });
-            items.push(Item::straight(message.offset(), slot));
+            items.push(Item {
+                attempt,
+                ..Item::straight(message.offset(), slot)
+            });
             if bytes >= self.config.batch.max_bytes || entries.len() >= self.config.batch.max_messages {
                 bytes = 0;
                 let source = Source::Fetched(Arc::clone(&batch));
@@ -311,7 +329,8 @@ impl Engine {
                 }
             };
             self.pending.next += 1;
-            let queued = Queued::new(message.offset(), bytes, body);
+            let attempt = self.attempt_of(read.slot, message.offset());
+            let queued = Queued::again(message.offset(), attempt, bytes as u32, body);
             self.queues.push(read.tag, read.slot, queued);
         }
         let moved = self.pending.next > start;

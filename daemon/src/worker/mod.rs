@@ -40,6 +40,7 @@ mod shaping;
 mod stopped;
 pub mod suspects;
 mod swap;
+pub mod transaction;
 
 use devour_abi::SwapMode;
 
@@ -97,6 +98,8 @@ pub struct WorkerConfig {
     pub dead_letter: Option<DeadLetterConfig>,
     /// Properties of the producer of what the plugin produces.
     pub outputs: ClientProperties,
+    /// What its transactions are made of, where it has `delivery: exactly_once`.
+    pub transaction: Option<transaction::TransactionConfig>,
     /// Bound of each lifecycle call.
     pub lifecycle_timeout: Duration,
     /// How long a revoke waits for what is in hand.
@@ -370,7 +373,11 @@ impl WorkerConfig {
                     config.idle_limit,
                     config.stall_timeout,
                 ),
-                (config.max_poll_interval, config.outputs.clone()),
+                (
+                    config.max_poll_interval,
+                    config.outputs.clone(),
+                    config.transaction.clone(),
+                ),
             )
         };
         let of_work = |config: &Self| {

@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Its place in the stock may be used again.
-    fn free(&mut self, item: Item) {
+    pub(super) fn free(&mut self, item: Item) {
         if let Some(kept) = item.kept
             && let Some(stock) = self.home.stock()
         {
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     /// What stands in a queue that is made now is in hand already, where messages go straight to the lane.
-    fn in_hand_of(&self, slot: Slot) -> u32 {
+    pub(super) fn in_hand_of(&self, slot: Slot) -> u32 {
         if self.config.is_straight() {
             self.partitions.get(slot).in_hand
         } else {
@@ -171,7 +171,7 @@ impl Engine {
         }
     }
 
-    fn note_queue(&mut self, tag: u64, slot: Slot) {
+    pub(super) fn note_queue(&mut self, tag: u64, slot: Slot) {
         if self.config.is_straight()
             && let Some(queue) = self.queues.find(tag, slot)
         {
@@ -240,6 +240,14 @@ impl Engine {
             self.out_of_hand(item);
             return;
         }
+        let of_call = match &bytes {
+            Bytes::OfCall(call, index) => Some((*call, *index)),
+            Bytes::Own(_) => None,
+        };
+        if self.fails_transaction(decision, of_call, item, trouble, holder) {
+            return;
+        }
+        let partition = self.partitions.get(item.slot);
         let what = match self.config.order {
             Order::Partition => "partition",
             Order::Key => "key",
@@ -692,7 +700,8 @@ impl Engine {
         // What waits in the stock is handed to whichever lane comes first; what went straight, in its calls, unless some of
         // it goes alone.
         let alone = suspects::counts(&cause) || !self.suspects.is_empty();
-        let unwritten = self.outputs_state.unwritten > 0;
+        let unwritten = self.outputs_state.unwritten > 0 || self.transaction.is_some();
+        self.doom_what_is_in_hand("the plugin is gone, and what it had begun may have produced");
         if std::mem::take(&mut self.stuck) || !self.config.is_straight() || alone || unwritten {
             self.take_back();
             self.return_outgoing();

@@ -132,6 +132,8 @@ pub struct Outputs<O> {
     most: usize,
     /// Messages with records, by their call.
     calls: HashMap<CallNumber, OfCall, FixedState>,
+    /// There were records of which nobody knows whose they are.
+    anonymous: bool,
     /// Records on their way of which nobody knows whose they are.
     of_all: BTreeSet<OutputId>,
     /// Messages that wait for those up to a number; the numbers ascend.
@@ -160,6 +162,8 @@ struct OfCall {
     /// Records of the call as a whole.
     open: u32,
     failure: Option<Failure>,
+    /// There were any.
+    any: bool,
 }
 
 #[derive(Default)]
@@ -169,6 +173,8 @@ struct OfMessage {
     /// Its digest has returned: it waits.
     waits: bool,
     failure: Option<Box<Failure>>,
+    /// It has produced something.
+    any: bool,
 }
 
 /// A copy of a record.
@@ -197,6 +203,7 @@ impl<O: Outlet> Outputs<O> {
             open: 0,
             bytes: 0,
             calls: HashMap::default(),
+            anonymous: false,
             of_all: BTreeSet::new(),
             behind_all: VecDeque::new(),
             tainted: Vec::new(),
@@ -265,9 +272,18 @@ impl<O: Outlet> Outputs<O> {
         self.open += 1;
         self.bytes += bytes;
         match owner {
-            Owner::Message(call, index) => self.message(call, index).open += 1,
-            Owner::Call(call) => self.calls.entry(call).or_default().open += 1,
+            Owner::Message(call, index) => {
+                let message = self.message(call, index);
+                message.open += 1;
+                message.any = true;
+            }
+            Owner::Call(call) => {
+                let of_call = self.calls.entry(call).or_default();
+                of_call.open += 1;
+                of_call.any = true;
+            }
             Owner::All(_) => {
+                self.anonymous = true;
                 self.of_all.insert(id);
             }
             Owner::Nobody => {}
@@ -326,6 +342,31 @@ impl<O: Outlet> Outputs<O> {
         }
         self.message(call, index).waits = true;
         Standing::Waits
+    }
+
+    /// Whether a message that is not settled has produced anything, as far as is known.
+    #[must_use]
+    pub fn has_produced(&self, call: CallNumber, index: u32) -> bool {
+        let Some(of_call) = self.calls.get(&call) else {
+            return self.anonymous;
+        };
+        let of_message = of_call.messages.get(index as usize);
+        self.anonymous || of_call.any || of_message.is_some_and(|message| message.any)
+    }
+
+    /// The transaction of all that is on its way is aborted: nothing of it is written.
+    pub fn abort(&mut self) {
+        self.backlog.clear();
+        self.anonymous = false;
+        for (id, _) in (self.first..).zip(&self.sent).filter(|(_, sent)| sent.is_open) {
+            let error = OutputError {
+                kind: OutputErrorKind::Aborted,
+                topic: String::from("a topic"),
+                text: String::from("its transaction is aborted"),
+                code: None,
+            };
+            self.outcomes.push((id, Err(error)));
+        }
     }
 
     /// Nothing is to be known of a call any more.

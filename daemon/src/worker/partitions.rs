@@ -29,6 +29,8 @@ pub struct Partition {
     beside: Option<String>,
     /// What is on its way to the group.
     sent: Option<(CommitTicket, String)>,
+    /// The first message that was read since the last commit that counts, where offsets are committed in transactions.
+    pub uncommitted_from: Option<i64>,
     /// Messages that are with the plugin, or wait for what they produced.
     pub in_hand: u32,
     /// Of those, messages that are digested and wait for what they produced.
@@ -70,6 +72,7 @@ impl Partition {
             committed,
             beside: None,
             sent: None,
+            uncommitted_from: None,
             in_hand: 0,
             unwritten: 0,
             queue: QueueId::NONE,
@@ -127,6 +130,25 @@ impl Partition {
         // Of a commit of an earlier assignment the text is not known: it is written once more.
         let ours = self.sent.take_if(|(sent, _)| *sent == ticket);
         self.beside = ours.map(|(_, beside)| beside);
+    }
+
+    /// A message of a transaction was read.
+    pub fn begins_at(&mut self, offset: i64) {
+        self.uncommitted_from.get_or_insert(offset);
+    }
+
+    /// The group has `offset` now, by a transaction.
+    pub fn is_committed(&mut self, offset: i64) {
+        self.committed = Some(offset);
+        self.beside = Some(String::new());
+        self.uncommitted_from = Some(offset);
+    }
+
+    /// Something was read of it that is not committed.
+    #[must_use]
+    pub fn is_uncommitted(&self) -> bool {
+        self.uncommitted_from
+            .is_some_and(|from| self.tracker.position() != Some(from))
     }
 
     /// The group has `beside` with the committed offset, where reading begins and above which `completed` is finished.

@@ -13,6 +13,7 @@ use super::{
     dead_letter::Letters,
     engine::{Engine, Plugin},
     shaping::Shaping,
+    transaction::Transaction,
 };
 use crate::{
     kafka::{Batch, ClientError, ClientEvent, Consumer, ErrorCode, Rebalance, Revocation, TopicPartition},
@@ -100,13 +101,16 @@ impl Loop {
             .add(inbox.wake(), SUPERVISOR, Interest::Read)
             .map_err(system)?;
         let mut letters = Letters::of(&config).map_err(system)?;
+        let now = Instant::now();
+        let mut engine = Engine::new(config, home, listener, stats).map_err(system)?;
         if let Some(letters) = &mut letters {
+            if let Some(transaction) = &engine.transaction {
+                letters.post_mut().join(&transaction.link);
+            }
             poller
                 .add(letters.post_mut().wake_fd(), LETTERS, Interest::Read)
                 .map_err(system)?;
         }
-        let now = Instant::now();
-        let mut engine = Engine::new(config, home, listener, stats).map_err(system)?;
         poller
             .add(&engine.homes, PLUGIN, Interest::Read)
             .map_err(system)?;
@@ -145,6 +149,7 @@ impl Loop {
             self.discover(now);
             self.mind_membership(now);
             self.engine.serve_letters(now);
+            busy |= self.engine.mind_transaction(&self.client, now);
             self.engine.mind_slow_lanes(now);
             self.engine.mind_restart(now);
             self.engine.mind_crowded(now);
@@ -199,6 +204,9 @@ impl Loop {
                 Command::RestartPlugin(reply) => self.engine.restart_plugin(reply, Instant::now()),
                 Command::Resume(reply) => {
                     self.engine.end_pause();
+                    if let Some(transaction) = &mut self.engine.transaction {
+                        transaction.forgive();
+                    }
                     self.unread = true;
                     reply.answer(self.engine.try_again("by order"));
                 }
@@ -405,6 +413,7 @@ impl Loop {
                     .next_look(engine.up_since(), engine.config.release_after),
             )
             .chain(engine.committer.next())
+            .chain(engine.transaction.as_ref().and_then(Transaction::next_due))
             .chain(engine.outputs_due(now))
             .chain(engine.letters.as_ref().and_then(|letters| letters.next_due(now)))
             .chain(self.discover_at)
@@ -495,6 +504,7 @@ impl Loop {
             let slots = engine.partitions.assigned_slots();
             engine.await_letters(&slots, deadline);
             engine.forget_letters(&slots);
+            engine.end_transaction(&client, until);
             engine.commit_now(&client, &slots, until);
             if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {
                 // A static member that does not come back must say so, or its partitions wait for the session to end.

@@ -128,6 +128,22 @@ impl Suspects {
         self.order.iter().filter_map(held).find(|held| is_ready(*held))
     }
 
+    /// A message comes again that was alone at so many deaths.
+    pub fn suspect_again(&mut self, held: Held, deaths: u32) {
+        self.suspect(&[held]);
+        self.set_deaths(held.slot, held.offset, deaths);
+    }
+
+    /// All of them, and the deaths at which each was alone.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Held, u32)> {
+        let held = |(&(slot, offset), known): (&(Slot, i64), &Suspect)| {
+            let tag = known.tag;
+            (Held { slot, offset, tag }, known.deaths)
+        };
+        self.known.iter().map(held).collect()
+    }
+
     /// A message is done, given up or passed by. Whether it was the last suspect.
     pub fn finished(&mut self, slot: Slot, offset: i64) -> bool {
         let Some(known) = self.known.remove(&(slot, offset)) else {
@@ -155,6 +171,12 @@ impl Suspects {
     pub fn forget(&mut self, slot: Slot) {
         self.known.retain(|(of, _), _| *of != slot);
         self.order.retain(|(_, of, _)| *of != slot);
+    }
+
+    /// A message is one.
+    #[must_use]
+    pub fn knows(&self, slot: Slot, offset: i64) -> bool {
+        self.known.contains_key(&(slot, offset))
     }
 
     /// There is none.

@@ -180,7 +180,7 @@ fn attributes_are_names_with_lists() {
 
 #[test]
 fn what_this_version_cannot_do_is_said_and_not_ignored() {
-    for line in ["delivery: x", "swap: x"] {
+    for line in ["swap: x"] {
         let finding = in_route(line);
         assert!(
             finding.contains("not available in this version of devourd"),
@@ -358,4 +358,21 @@ fn a_file_full_of_mistakes_is_reported_in_good_time() {
     assert!(findings.len() > 60_000);
     assert!(findings.render().ends_with("more"));
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+#[test]
+fn what_does_not_go_with_exactly_once_is_refused_by_its_key() {
+    for (more, key) in [
+        ("config: {auto_commit_enable: false}", "auto_commit_enable"),
+        ("consumer_type: simple_consumer", "consumer_type"),
+        ("concurrency: {order: key}", "on_error.then"),
+        (
+            "librdkafka: {isolation.level: read_uncommitted}",
+            "read_committed",
+        ),
+    ] {
+        let finding = in_route(&format!("delivery: exactly_once, {more}"));
+        assert!(finding.contains(key), "{more}: {finding}");
+    }
+    assert!(in_route("delivery: twice").contains("at_least_once"));
 }

@@ -69,10 +69,11 @@ impl Engine {
             let (tag, slot, offset) = (written.tag, written.slot, written.offset);
             let partition = self.partitions.get_mut(slot);
             let waits = self.queues.waiting(tag, slot) == Some(&Waiting::DeadLetter { offset });
-            if partition.assigned && waits {
+            // In a transaction nothing has to wait for it but the end of that.
+            if partition.assigned && (waits || self.transaction.is_some()) {
                 partition.tracker.finish(offset);
                 RouteStats::add(&self.stats.dead_lettered, 1);
-                if let Some(emptied) = self.queues.go_on(tag, slot) {
+                if waits && let Some(emptied) = self.queues.go_on(tag, slot) {
                     self.emptied(emptied);
                 }
             }

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     io,
     os::fd::{AsFd, BorrowedFd},
+    rc::Rc,
     time::Instant,
 };
 
@@ -16,6 +17,7 @@ use crate::{
     kafka::{ClientError, ClientProperties, Record, Sender, SenderReport, Ticket},
     os::EventFd,
     settings::DeadLetter,
+    worker::transaction::Link,
 };
 
 /// The dead letters of a route, as its thread has them.
@@ -37,6 +39,8 @@ pub struct KafkaPost {
     config: DeadLetterConfig,
     sender: Option<Sender>,
     on_their_way: BTreeSet<LetterId>,
+    /// Letters go into the transaction of their messages, not by a producer of their own.
+    transaction: Option<Rc<Link>>,
     /// Readable when there are outcomes.
     wake: EventFd,
 }
@@ -58,18 +62,32 @@ impl KafkaPost {
             config,
             sender: None,
             on_their_way: BTreeSet::new(),
+            transaction: None,
             wake: EventFd::new()?,
         })
     }
 
     /// Readable when there are outcomes.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        match &self.transaction {
+            Some(link) => link.wake().as_fd(),
+            None => self.wake.as_fd(),
+        }
     }
 
     /// Makes the descriptor unreadable again.
     pub fn clear_wake(&self) {
-        self.wake.drain();
+        match &self.transaction {
+            Some(link) => link.hear(),
+            None => {
+                self.wake.drain();
+            }
+        }
+    }
+
+    /// Letters belong to transactions from now on.
+    pub(in crate::worker) fn join(&mut self, link: &Rc<Link>) {
+        self.transaction = Some(Rc::clone(link));
     }
 
     /// The dead-letter topic's name.
@@ -134,7 +152,10 @@ impl Post for KafkaPost {
             headers: &headers,
             timestamp: Some(record.timestamp_ms),
         };
-        let sent = self.sender().and_then(|sender| sender.send(&record, Ticket(id)));
+        let sent = match &self.transaction {
+            Some(link) => link.send_letter(&record, Ticket(id)),
+            None => self.sender().and_then(|sender| sender.send(&record, Ticket(id))),
+        };
         match sent {
             Ok(()) => {
                 self.on_their_way.insert(id);
@@ -145,11 +166,13 @@ impl Post for KafkaPost {
     }
 
     fn outcomes(&mut self) -> Vec<(LetterId, Result<(), PostError>)> {
-        let Some(sender) = &self.sender else {
-            return Vec::new();
+        let reports = match (&self.transaction, &self.sender) {
+            (Some(link), _) => link.take_letters(),
+            (None, Some(sender)) => sender.take(),
+            (None, None) => Vec::new(),
         };
         let mut outcomes = Vec::new();
-        for report in sender.take() {
+        for report in reports {
             let (ticket, outcome) = match report {
                 SenderReport::Delivered { ticket, .. } => (ticket, Ok(())),
                 SenderReport::Failed { ticket, code } => {
@@ -167,7 +190,7 @@ impl Post for KafkaPost {
                 outcomes.push((ticket.0, outcome));
             }
         }
-        if let Some(error) = sender.fatal_error() {
+        if let Some(error) = self.sender.as_ref().and_then(Sender::fatal_error) {
             // Nothing more comes of this producer. (An idempotent one ends so where it is refused the right to write.)
             let error = PostError::from(error);
             let left = std::mem::take(&mut self.on_their_way);

@@ -144,7 +144,7 @@ impl Engine {
         let decision = self.decide(item, failure);
         let tag = self.tag_of(&item);
         self.carry_out(decision, Bytes::OfCall(call, index), item, &trouble, None);
-        if matches!(decision, Decision::Retry | Decision::Stop) {
+        if matches!(decision, Decision::Retry | Decision::Stop) && self.transaction.is_none() {
             self.outputs_state.replays.push((tag, item.slot, item.offset));
         }
     }
@@ -197,6 +197,7 @@ impl Engine {
     /// Hears what became of records, and finishes the messages that waited for them.
     pub(in crate::worker) fn serve_outputs(&mut self) -> bool {
         let mut any = false;
+        self.hear_transaction();
         if self.outputs.open() > 0 {
             let served = self.outputs.serve();
             any = !served.ended.is_empty() || !served.answers.is_empty();
