@@ -145,6 +145,11 @@ impl Kafka {
     pub fn read(&self, topic: &str, partitions: i32) -> Result<Vec<Kept>, ReadError> {
         read::read(&self.bootstrap, topic, partitions)
     }
+
+    /// Reads what a `read_committed` reader sees of `topic`, up to where it can see now.
+    pub fn read_committed(&self, topic: &str, partitions: i32) -> Result<Vec<Kept>, ReadError> {
+        read::read_committed(&self.bootstrap, topic, partitions)
+    }
 }
 
 // === impl KafkaError ===

@@ -56,9 +56,18 @@ impl Outputs {
         self.judge(stage.kafka, &stage.topic, &stage.expected)
     }
 
+    /// What the judge says of those that a reader of committed records sees.
+    pub fn committed(&self, stage: &Stage<'_>) -> Result<Verdict, Failed> {
+        let records = stage.kafka.read_committed(&self.topic, self.partitions)?;
+        self.judge_records(&records, &stage.topic, &stage.expected)
+    }
+
     /// The same of messages of `topic`.
     pub fn judge(&self, kafka: &Kafka, topic: &str, expected: &Expected) -> Result<Verdict, Failed> {
-        let records = self.read(kafka)?;
+        self.judge_records(&self.read(kafka)?, topic, expected)
+    }
+
+    fn judge_records(&self, records: &[Kept], topic: &str, expected: &Expected) -> Result<Verdict, Failed> {
         let records = records.iter().map(|kept| Self::line(topic, kept));
         let lines = Lines {
             records: records.collect::<Result<_, Failed>>()?,
@@ -69,12 +78,19 @@ impl Outputs {
 
     /// A record as the digest that produced it; records of a partition are in the order of its log.
     fn line(topic: &str, kept: &Kept) -> Result<Record, Failed> {
-        let offset = kept.text("offset").and_then(|offset| offset.parse().ok());
         // What a process repeats that another had produced is a replay; what it repeats itself is not.
         let pid = kept.text("pid").and_then(|pid| pid.parse().ok());
+        // The sample `enrich` says it in its own words, and nothing of its process.
+        let enriched = kept.text("source_offset");
+        let pid = pid.or(enriched.is_some().then_some(0));
+        let offset = kept.text("offset").or(enriched);
+        let offset = offset.and_then(|offset| offset.parse().ok());
+        let partition = kept
+            .text("source_partition")
+            .and_then(|partition| partition.parse().ok());
         Ok(Record {
             topic: topic.to_owned(),
-            partition: kept.partition,
+            partition: partition.unwrap_or(kept.partition),
             offset: offset.ok_or_else(|| format!("a record without its offset: {kept:?}"))?,
             n: kept.payload.as_deref().and_then(number),
             attempt: 1,

@@ -31,6 +31,8 @@ scenarios! {
     commit_retries,
     compaction_gaps,
     every_message_once,
+    exactly_once,
+    exactly_once_zombie,
     consumer_timeout,
     auto_commit_off,
     auto_offset_reset,

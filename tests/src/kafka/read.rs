@@ -10,6 +10,7 @@ use rdkafka::{
 };
 
 use super::{Admin, AdminError};
+use crate::wait;
 
 /// A message as the brokers have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub enum ReadError {
         /// librdkafka's error.
         source: ClientError,
     },
+    /// A transaction in it stays open.
+    #[error(transparent)]
+    Undecided(#[from] wait::TimedOut),
     /// It has messages that do not come.
     #[error("cannot read {topic}: {missing} of its messages did not come within {WITHIN:?}")]
     Missing {
@@ -53,6 +57,85 @@ pub enum ReadError {
 }
 
 const WITHIN: Duration = Duration::from_secs(30);
+/// A transaction whose producer is gone is aborted by the brokers after a minute.
+const DECIDED: Duration = Duration::from_secs(90);
+
+/// The messages of `topic` that are committed, by partition and offset, once every transaction in it is decided: the
+/// offsets of one may be seen before its markers are in all partitions it wrote to.
+pub(super) fn read_committed(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Kept>, ReadError> {
+    let failed = |source| ReadError::Client {
+        topic: topic.to_owned(),
+        source,
+    };
+    await_decided(bootstrap, topic, partitions)?;
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "devour-tests-reader")
+        .set("client.id", "devour-tests-reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .map_err(failed)?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment
+            .add_partition_offset(topic, partition, Offset::Beginning)
+            .map_err(failed)?;
+    }
+    consumer.assign(&assignment).map_err(failed)?;
+    let begin = Instant::now();
+    let mut kept = Vec::new();
+    let mut ended = std::collections::BTreeSet::new();
+    while (ended.len() as i32) < partitions {
+        if begin.elapsed() > WITHIN {
+            return Err(ReadError::Missing {
+                topic: topic.to_owned(),
+                missing: i64::from(partitions) - ended.len() as i64,
+            });
+        }
+        match consumer.poll(Duration::from_millis(100)) {
+            None => {}
+            Some(Ok(message)) => kept.push(Kept::of(&message)),
+            Some(Err(ClientError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
+            Some(Err(source)) => return Err(failed(source)),
+        }
+    }
+    kept.sort_by_key(|kept| (kept.partition, kept.offset));
+    Ok(kept)
+}
+
+/// Waits until no transaction is open in any partition: what a reader of committed records may read ends where the log does.
+fn await_decided(bootstrap: &str, topic: &str, partitions: i32) -> Result<(), ReadError> {
+    let ends_for = |isolation: &str| {
+        let created = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("client.id", "devour-tests-reader")
+            .set("isolation.level", isolation)
+            .create::<BaseConsumer>();
+        created.map_err(|source| ReadError::Client {
+            topic: topic.to_owned(),
+            source,
+        })
+    };
+    let (stable, all) = (ends_for("read_committed")?, ends_for("read_uncommitted")?);
+    for partition in 0..partitions {
+        let what = format!("the transactions in {topic}/{partition} to be decided");
+        wait::until_told(&what, DECIDED, || {
+            let end = |client: &BaseConsumer| {
+                let ends = client.fetch_watermarks(topic, partition, WITHIN);
+                ends.map(|(_, end)| end).map_err(|error| error.to_string())
+            };
+            let (stable, all) = (end(&stable)?, end(&all)?);
+            (stable == all)
+                .then_some(())
+                .ok_or_else(|| format!("decided up to {stable} of {all}"))
+        })?;
+    }
+    Ok(())
+}
 
 /// All messages that `topic` holds now, by partition and offset.
 pub(super) fn read(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Kept>, ReadError> {
