@@ -209,7 +209,11 @@ impl Engine {
             if alone || (self.queues.any() && self.queues.find(tag, slot).is_some()) {
                 let mut record = copy(&message, slot, tag, self.config.home.keeps_headers);
                 record.attempt = attempt;
-                self.queues.push(tag, slot, Queued::of_record(record));
+                // What went straight before it is in hand, or about to be: it stands behind that.
+                let in_hand = self.in_hand_of(slot);
+                let queued = Queued::of_record(record);
+                self.queues.push_behind(tag, slot, in_hand, queued);
+                self.note_queue(tag, slot);
                 continue;
             }
             self.partitions.get_mut(slot).in_hand += 1;

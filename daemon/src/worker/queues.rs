@@ -231,6 +231,12 @@ impl Queues {
         }
     }
 
+    /// As [`Queues::push`]; `in_hand` as in [`Queues::wait`].
+    pub fn push_behind(&mut self, tag: u64, slot: Slot, in_hand: u32, message: Queued) {
+        self.find_or_make_with(tag, slot, in_hand);
+        self.push(tag, slot, message);
+    }
+
     /// A message that was taken comes back undigested: it stands where its offset belongs. One that stands there
     /// already stays as it is: it knows its attempts.
     /// `in_hand` as in [`Queues::wait`].

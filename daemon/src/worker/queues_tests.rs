@@ -233,6 +233,19 @@ fn the_oldest_message_goes_first_also_when_its_tag_was_in_hand() {
 }
 
 #[test]
+fn what_comes_behind_messages_that_went_straight_waits_for_them() {
+    let mut queues = Queues::default();
+    queues.push_behind(7, Slot(0), 2, queued(7, 2));
+    queues.push_behind(7, Slot(0), 2, queued(7, 3));
+    assert!(!queues.is_next(7, Slot(0), 2));
+    let queue = queues.find(7, Slot(0)).expect("it has messages");
+    assert_eq!(queues.let_go(queue), None);
+    assert!(!queues.is_next(7, Slot(0), 2), "one is still in hand");
+    assert_eq!(queues.let_go(queue), None);
+    assert!(queues.is_next(7, Slot(0), 2));
+}
+
+#[test]
 fn what_failed_is_tried_alone_of_its_tag_and_its_lane_is_told_to_let_go() {
     let mut queues = Queues::default();
     let now = Instant::now();
