@@ -204,7 +204,9 @@ fn given_up(kafka: &Kafka) -> Outcome {
     if let Err(error) = wait::until_told("all to be committed", DIGESTING, finished) {
         return Err(format!("{error}\n{}", daemon.log().tail()).into());
     }
-    daemon.stop()?;
+    let log = daemon.stop()?;
+    let broken = log.all(|line| line.raw.contains("panicked") || line.raw.contains("could not be finished in time"));
+    assert!(broken.is_empty(), "{broken:?}");
     let gone = [10, 11, 40, 60];
     let letters = kafka.read_committed(&dead, 1)?;
     let number = |payload: &Option<Vec<u8>>| payload.as_deref().and_then(devour_test_ledger::record::number);

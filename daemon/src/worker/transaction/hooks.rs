@@ -35,14 +35,13 @@ impl Engine {
         self.transaction.as_ref().is_none_or(Transaction::may_read)
     }
 
-    /// What was read may be handed out. While one closes, only where messages of a partition overtake each other: what is
-    /// finished has to be all that was read.
+    /// What was read may be handed out. While one closes, only where messages of a partition have overtaken each other, or
+    /// may: what is finished has to be all that was read before it.
     #[inline]
     pub(in crate::worker) fn transaction_hands_out(&self) -> bool {
-        let overtake = self.config.order != Order::Partition;
-        self.transaction
-            .as_ref()
-            .is_none_or(|txn| txn.may_read() || (overtake && txn.phase() == Phase::Closing && !txn.is_cut))
+        let Some(txn) = &self.transaction else { return true };
+        let may_overtake = || self.config.order != Order::Partition || !self.is_prefix();
+        txn.may_read() || (txn.phase() == Phase::Closing && !txn.is_cut && may_overtake())
     }
 
     /// Messages were read: they belong to a transaction.
