@@ -77,15 +77,20 @@ const CLUSTERS_OWN: i32 = -1;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const SETTLE: Duration = Duration::from_secs(30);
 
+fn client_of(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("client.id", "devour-tests-admin");
+    config
+}
+
 // === impl Admin ===
 
 impl Admin {
     /// A client of the cluster at `bootstrap`; connects when first asked.
     pub fn new(bootstrap: &str) -> Result<Self, AdminError> {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", bootstrap)
-            .set("client.id", "devour-tests-admin");
+        let config = client_of(bootstrap);
         let orders = config.create().map_err(error_in("cannot make an admin client"))?;
         let questions = config.create().map_err(error_in("cannot make a client"))?;
         Ok(Self {
@@ -145,11 +150,17 @@ impl Admin {
     /// Low and high watermark of a partition: the first offset it holds and the next it will give.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
         let what = format!("watermarks of {topic}/{partition}");
-        // A leader that has just changed answers that it is none.
+        let mut asked: Option<BaseConsumer> = None;
         Ok(wait::until_told(&what, SETTLE, || {
-            self.questions
+            let client = asked.as_ref().unwrap_or(&self.questions);
+            client
                 .fetch_watermarks(topic, partition, TIMEOUT)
-                .map_err(|error| error.to_string())
+                .map_err(|error| {
+                    // A leader that has just changed answers that it is none; and what a client has heard of a topic while
+                    // its brokers came and went, it may keep for good.
+                    asked = client_of(&self.bootstrap).create().ok();
+                    error.to_string()
+                })
         })?)
     }
 
