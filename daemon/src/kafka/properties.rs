@@ -283,7 +283,7 @@ pub fn transaction_properties(cluster: &Cluster, id: &str) -> Result<ClientPrope
     if properties.get("socket.timeout.ms").is_some_and(longer) {
         properties.map.remove("socket.timeout.ms");
     }
-    // Dead letters wish for a partition, also those without a key.
+    // Dead letters wish for a partition, also those without a key: the sender's own partitioner is asked about them.
     properties.ours("sticky.partitioning.linger.ms", "0");
     properties.ours("transactional.id", id);
     Ok(properties)

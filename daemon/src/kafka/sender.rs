@@ -378,7 +378,8 @@ unsafe extern "C" fn partition(
     }
 }
 
-/// As [`partition`], where only marked records have a wish here.
+/// As [`partition`], where only marked records have a wish here. What has neither wish nor key goes to one partition for a
+/// while, as librdkafka does it where the partitioner is its own: batches are larger by that.
 unsafe extern "C" fn partition_mixed(
     topic: *const sys::rd_kafka_topic_t,
     key: *const c_void,
@@ -388,13 +389,27 @@ unsafe extern "C" fn partition_mixed(
     record: *mut c_void,
 ) -> i32 {
     let own = record as usize;
-    let own = if own & Opaque::WISHED == 0 {
-        0
-    } else {
-        own & !Opaque::WISHED
-    };
+    let is_marked = own & Opaque::WISHED != 0;
+    if !is_marked && key.is_null() {
+        let sticky = sticky(count);
+        // SAFETY: the topic that librdkafka passed, from within its partitioner, as this call has to be.
+        if unsafe { sys::rd_kafka_topic_partition_available(topic, sticky) } != 0 {
+            return sticky;
+        }
+    }
+    let own = if is_marked { own & !Opaque::WISHED } else { 0 };
     // SAFETY: what librdkafka passed; the last is a number in either case.
     unsafe { partition(topic, key, key_length, count, topic_opaque, own as *mut c_void) }
+}
+
+/// The partition of a while, of `count`.
+fn sticky(count: i32) -> i32 {
+    /// As librdkafka's `sticky.partitioning.linger.ms`.
+    const WHILE_MS: i64 = 10;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let turn = (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) / WHILE_MS;
+    let mixed = turn.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+    (mixed % u64::from(count.max(1).cast_unsigned())) as i32
 }
 
 // === impl Ticket ===

@@ -71,7 +71,7 @@ const LONG: Duration = Duration::from_millis(250);
 const SHORT: Duration = Duration::from_millis(10);
 /// Messages of a first transaction, and of any.
 const FIRST: usize = 1000;
-const MOST: usize = 50_000;
+const MOST: usize = 1_000_000;
 /// Positions that moved without a message are committed so often.
 const POSITIONS: Duration = Duration::from_secs(5);
 /// Waits between attempts to have a producer.
@@ -168,6 +168,11 @@ impl Transaction {
         } else if took < LONG / 2 && self.read >= self.most {
             self.most = (self.most * 2).min(MOST);
         }
+    }
+
+    /// What was read is read again: the next ones are smaller, so that a message which fails again takes less with it.
+    fn shrink(&mut self) {
+        self.most = (self.read / 2).clamp(FIRST.min(self.most), self.most);
     }
 
     /// When something is to be done that nothing wakes for.

@@ -282,6 +282,7 @@ impl Engine {
             "the transaction is aborted: nothing of it is visible, and its messages are digested again");
         txn.resume_at = now + wait;
         txn.is_cut = false;
+        txn.shrink();
         txn.link.enter(Phase::Doomed);
         self.outputs.abort();
     }
