@@ -28,10 +28,11 @@ pub(crate) enum Profile {
 
 /// The version that is known to work.
 const CARGO_DEB: &str = "3.8.0";
-const BUILT: [&str; 4] = [
+const BUILT: [&str; 5] = [
     "devourd",
     "libdevour_echo.so",
     "libdevour_math.so",
+    "libdevour_enrich.so",
     "libdevour_orders.so",
 ];
 
@@ -57,6 +58,8 @@ pub(crate) fn build(profile: Profile) -> tool::Result<PathBuf> {
         "devour-echo",
         "-p",
         "devour-math",
+        "-p",
+        "devour-enrich",
         "-p",
         "devour-orders",
         "--features",
