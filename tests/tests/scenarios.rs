@@ -32,6 +32,7 @@ scenarios! {
     compaction_gaps,
     every_message_once,
     exactly_once,
+    exactly_once_refused,
     exactly_once_zombie,
     consumer_timeout,
     auto_commit_off,

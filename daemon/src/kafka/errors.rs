@@ -107,6 +107,7 @@ impl ErrorCode {
     pub const PURGE_INFLIGHT: Self = Self(-151);
     pub const FATAL: Self = Self(-150);
     pub const MAX_POLL_EXCEEDED: Self = Self(-147);
+    pub const FENCED: Self = Self(-144);
     pub const ASSIGNMENT_LOST: Self = Self(-142);
     pub const AUTO_OFFSET_RESET: Self = Self(-140);
     pub const UNKNOWN_TOPIC_OR_PART: Self = Self(3);
@@ -127,6 +128,11 @@ impl ErrorCode {
     pub const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
     pub const INVALID_TIMESTAMP: Self = Self(32);
+    pub const INVALID_PRODUCER_EPOCH: Self = Self(47);
+    pub const INVALID_TXN_STATE: Self = Self(48);
+    pub const INVALID_PRODUCER_ID_MAPPING: Self = Self(49);
+    pub const UNKNOWN_PRODUCER_ID: Self = Self(59);
+    pub const PRODUCER_FENCED: Self = Self(90);
     pub const FENCED_INSTANCE_ID: Self = Self(82);
     pub const INVALID_RECORD: Self = Self(87);
     pub const FENCED_MEMBER_EPOCH: Self = Self(110);

@@ -104,8 +104,8 @@ struct Said {
 }
 
 /// How long one call may wait before it is looked whether anybody still wants it. Called again, librdkafka goes on with
-/// what it was at.
-const TURN: Duration = Duration::from_millis(500);
+/// what it was at. (It waits half a second itself before it sends offsets again.)
+const TURN: Duration = Duration::from_millis(1500);
 
 // === impl TransactionalProducer ===
 

@@ -112,6 +112,8 @@ enum State {
 pub struct Served {
     /// Letters that the brokers have acknowledged: their messages are finished.
     pub written: Vec<Written>,
+    /// Some could not be written now.
+    pub failed: bool,
     /// To be said in the log.
     pub notice: Option<Notice>,
 }
@@ -221,6 +223,7 @@ impl<P: Post> DeadLetters<P> {
                 }
             }
         }
+        served.failed = last_error.is_some();
         served.notice = self.notice(last_error, !served.written.is_empty(), now);
         served
     }

@@ -188,6 +188,11 @@ impl Engine {
             };
             let mut taken = std::mem::take(&mut self.taken);
             self.queues.take(lane, bounds, &mut taken);
+            if self.park_known(&mut taken) && taken.is_empty() {
+                self.taken = taken;
+                any = true;
+                continue;
+            }
             let handed = !taken.is_empty() && self.hand_to(lane, &mut taken);
             taken.clear();
             self.taken = taken;

@@ -180,6 +180,10 @@ impl Engine {
             None => Box::new(KafkaOutlet::new(config.outputs.clone())?),
         };
         homes.add(outlet.wake_fd(), 2, Interest::Read)?;
+        let mut outputs = Outputs::new(outlet, config.home.output_bytes);
+        if transaction.is_some() {
+            outputs.in_transactions();
+        }
         let lane = |_| Lane {
             calls: 0,
             release_next: Vec::new(),
@@ -197,7 +201,7 @@ impl Engine {
             release: Release::default(),
             suspects: Suspects::default(),
             lanes: (0..config.lanes()).map(lane).collect(),
-            outputs: Outputs::new(outlet, config.home.output_bytes),
+            outputs,
             outputs_state: OutputsState::default(),
             shaping: Shaping::of(&config)?,
             transaction,

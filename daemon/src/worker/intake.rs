@@ -13,6 +13,7 @@ use super::{
     offsets::Seen,
     queues::{Body, Queued},
     shaping::Put,
+    transaction::Transaction,
 };
 use crate::{
     kafka::{Batch, Consumer, Message, Timestamp, TopicHandle},
@@ -109,7 +110,8 @@ impl Engine {
 
     /// How many messages to read at once.
     pub(super) fn read_size(&mut self) -> usize {
-        let bound = self.read_bound();
+        let of_transaction = self.transaction.as_ref().map_or(usize::MAX, Transaction::room);
+        let bound = self.read_bound().min(of_transaction);
         if self.config.is_straight() {
             let allowed = self.rate.as_mut().map(|rate| rate.allowed(Instant::now()));
             return self
@@ -184,7 +186,7 @@ impl Engine {
         let partition = self.partitions.get_mut(slot);
         partition.note_epoch(offset, message.leader_epoch().unwrap_or(-1));
         // A copy waits where its order does; it may be settled without meeting the plugin.
-        if self.transaction.is_some() && seen == Seen::First {
+        if self.transaction.is_some() && seen != Seen::Finished {
             let tag = self.tag(slot, message);
             if self.is_known(slot, message, tag) {
                 return None;

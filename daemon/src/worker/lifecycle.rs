@@ -127,7 +127,9 @@ impl Engine {
         };
         let flushed = step.call == LifecycleCall::Flush;
         let mut seeks = Vec::new();
-        for start in &answer.start_offsets {
+        // In a transaction the group's offsets count; who keeps its own is refused.
+        let obeyed = answer.start_offsets.iter().filter(|_| self.transaction.is_none());
+        for start in obeyed {
             let named = |slot: &&Slot| {
                 let partition = self.partitions.get(**slot);
                 *partition.topic == *start.topic && partition.number == start.partition

@@ -364,7 +364,7 @@ impl Engine {
     }
 
     /// What a waiting tag has in the stock is copied out.
-    fn move_out(&mut self, tag: u64, slot: Slot) {
+    pub(super) fn move_out(&mut self, tag: u64, slot: Slot) {
         let Some(stock) = self.home.stock() else { return };
         self.queues.move_out(tag, slot, |kept, attempt| {
             let mut record = stock.copy_out(kept);

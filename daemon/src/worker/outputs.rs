@@ -116,6 +116,12 @@ pub struct Served {
     pub failed: usize,
     /// The first of those.
     pub first_error: Option<OutputError>,
+    /// Some were refused.
+    pub is_refused: bool,
+    /// Messages that waited for records which failed with their transaction.
+    pub aborted: Vec<Ended>,
+    /// There were such records.
+    pub is_aborted: bool,
 }
 
 /// The records of a route that are on their way.
@@ -134,6 +140,9 @@ pub struct Outputs<O> {
     calls: HashMap<CallNumber, OfCall, FixedState>,
     /// There were records of which nobody knows whose they are.
     anonymous: bool,
+    /// A record that is not written fails its message also where somebody asked about it: no transaction is committed
+    /// without it.
+    transactional: bool,
     /// Records on their way of which nobody knows whose they are.
     of_all: BTreeSet<OutputId>,
     /// Messages that wait for those up to a number; the numbers ascend.
@@ -204,12 +213,18 @@ impl<O: Outlet> Outputs<O> {
             bytes: 0,
             calls: HashMap::default(),
             anonymous: false,
+            transactional: false,
             of_all: BTreeSet::new(),
             behind_all: VecDeque::new(),
             tainted: Vec::new(),
             backlog: VecDeque::new(),
             outcomes: Vec::new(),
         }
+    }
+
+    /// They go into transactions.
+    pub fn in_transactions(&mut self) {
+        self.transactional = true;
     }
 
     /// Where they are written.
@@ -422,11 +437,13 @@ impl<O: Outlet> Outputs<O> {
             Ok(_) => served.acknowledged += 1,
             Err(error) => {
                 served.failed += 1;
+                served.is_refused |= error.kind == OutputErrorKind::Refused;
                 served.first_error.get_or_insert_with(|| error.clone());
                 // Who asked deals with it.
-                failure = asker.is_none().then(|| error.to_failure());
+                failure = (asker.is_none() || self.transactional).then(|| error.to_failure());
             }
         }
+        let (is_aborted, before) = (is_aborted(&outcome), served.ended.len());
         match owner {
             Owner::Message(call, index) => self.heard_of_message(call, index, failure, served),
             Owner::Call(call) => self.heard_of_call(call, failure, served),
@@ -437,6 +454,10 @@ impl<O: Outlet> Outputs<O> {
                 }
             }
             Owner::Nobody => {}
+        }
+        if is_aborted {
+            served.is_aborted = true;
+            served.aborted.extend(served.ended.drain(before..));
         }
         if let Some(asker) = asker {
             served.answers.push((asker, outcome));
@@ -532,6 +553,11 @@ impl<O: Outlet> Outputs<O> {
     pub fn has_heard(&self) -> bool {
         !self.outcomes.is_empty()
     }
+}
+
+fn is_aborted(outcome: &Result<Delivered, OutputError>) -> bool {
+    let aborted = |error: &OutputError| error.kind == OutputErrorKind::Aborted;
+    outcome.as_ref().is_err_and(aborted)
 }
 
 // === impl OfMessage ===

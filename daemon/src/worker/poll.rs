@@ -378,8 +378,11 @@ impl Loop {
     fn idle_at(&mut self, now: Instant) -> Option<Instant> {
         let limit = self.engine.config.idle_limit?;
         let engine = &mut self.engine;
-        let at_work =
-            !engine.calls.is_empty() || engine.has_unhanded() || engine.queues.any() || engine.swap.is_some();
+        let at_work = !engine.calls.is_empty()
+            || engine.has_unhanded()
+            || engine.queues.any()
+            || engine.swap.is_some()
+            || engine.transaction.as_ref().is_some_and(Transaction::is_at_work);
         if at_work || !engine.may_digest() || engine.partitions.assigned_slots().is_empty() {
             self.last_message = now;
             return None;
@@ -504,6 +507,13 @@ impl Loop {
             let slots = engine.partitions.assigned_slots();
             engine.await_letters(&slots, deadline);
             engine.forget_letters(&slots);
+            if left > 0 || !in_time {
+                // It may have produced, and its offset is not among those that would be committed.
+                engine.doom(
+                    "the route stops, and not all that is in hand is finished",
+                    Duration::ZERO,
+                );
+            }
             engine.end_transaction(&client, until);
             engine.commit_now(&client, &slots, until);
             if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {

@@ -66,7 +66,11 @@ impl Engine {
         if let Some(queued) = self.queues.remove(tag, slot, offset) {
             self.drop_body(queued);
         }
-        self.partitions.get_mut(slot).tracker.finish(offset);
+        let partition = self.partitions.get_mut(slot);
+        partition.tracker.finish(offset);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.skip(&partition.topic, number, offset);
+        }
         self.clear_suspect(slot, offset);
         self.forget_original(slot, offset);
         if let Some(emptied) = self.queues.go_on(tag, slot) {

@@ -517,6 +517,9 @@ impl Engine {
             }
         }
         self.tell(Event::Swapped { pid, pause });
+        if let Some(transaction) = &mut self.transaction {
+            transaction.forgive();
+        }
         self.try_again("another plugin has taken over");
     }
 

@@ -9,6 +9,7 @@
 
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ mod notes;
 
 use link::Phase;
 pub(super) use link::{Link, TransactionalOutlet};
-use notes::Notes;
+use notes::{GivenUp, Notes, SKIPPED};
 
 use super::retry::backoff;
 use crate::{
@@ -44,8 +45,12 @@ pub(super) struct Transaction {
     pub(super) link: Rc<Link>,
     /// Messages that were read in this one.
     read: usize,
-    /// And how many that may be.
+    /// Messages that an earlier one had left.
+    left: usize,
+    /// How many may be read.
     most: usize,
+    /// Brokers have refused a record of it, and with it all that stood in one batch.
+    refused: bool,
     /// The calls that are in hand were cut.
     is_cut: bool,
     /// It ends as soon as it can.
@@ -93,7 +98,9 @@ impl Transaction {
             route,
             link: Rc::new(Link::new()?),
             read: 0,
+            left: 0,
             most: FIRST,
+            refused: false,
             is_cut: false,
             ends: false,
             resume_at: now,
@@ -170,24 +177,65 @@ impl Transaction {
         }
     }
 
-    /// What was read is read again: the next ones are smaller, so that a message which fails again takes less with it.
+    /// What was read is read again: the next ones are smaller, so that a message which fails again takes less with it, and
+    /// what could not be finished in time can be.
     fn shrink(&mut self) {
-        self.most = (self.read / 2).clamp(FIRST.min(self.most), self.most);
+        self.most = (self.read / 2).clamp(1, self.most);
+    }
+
+    /// Nothing is of it yet.
+    fn begin_anew(&mut self) {
+        (self.read, self.left, self.is_cut, self.refused) = (0, 0, false, false);
+    }
+
+    /// A record of it was refused.
+    pub(super) fn is_refused(&mut self) {
+        self.refused = true;
+    }
+
+    /// A record was refused, and nobody knows whose: brokers refuse whole batches. It is found out with one message at a
+    /// time.
+    fn is_anybodys(&self) -> bool {
+        self.refused && self.read + self.left > 1
+    }
+
+    /// Messages that may still be read in it.
+    pub(super) fn room(&self) -> usize {
+        self.most.saturating_sub(self.read).max(1)
+    }
+
+    /// One is on its way, or there is something to be read again.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.phase() != Phase::Ready
     }
 
     /// When something is to be done that nothing wakes for.
     pub(super) fn next_due(&self) -> Option<Instant> {
+        /// What became of a step may have been heard where nothing could be done about it.
+        const LOOK: Duration = Duration::from_millis(100);
         let begun = self.link.begun();
         match self.phase() {
-            Phase::Starting if self.link.has_producer() => None,
+            Phase::Starting if self.link.has_producer() => Some(Instant::now() + LOOK),
             Phase::Starting | Phase::Waiting => Some(self.resume_at),
             Phase::Ready => Some(self.positions_at),
             Phase::Open => begun.map(|begun| begun + if begun.elapsed() < SHORT { SHORT } else { LONG }),
             Phase::Closing if self.is_cut => begun.map(|begun| begun + self.too_late()),
             Phase::Closing => begun.map(|begun| begun + self.half()),
             Phase::Flushing => begun.map(|begun| begun + self.too_late()),
-            Phase::Committing | Phase::Doomed | Phase::Aborting => None,
+            Phase::Committing | Phase::Aborting => Some(Instant::now() + LOOK),
+            Phase::Doomed => None,
         }
+    }
+
+    /// A person wants a message passed by, also where it is read again.
+    pub(super) fn skip(&mut self, topic: &Arc<str>, partition: i32, offset: i64) {
+        let note = self.notes.of(topic, partition, offset);
+        note.deaths = None;
+        note.given_up = Some(GivenUp {
+            kind: SKIPPED,
+            error: String::new(),
+            attempts: note.attempts,
+        });
     }
 
     /// What its failed messages say from now on: another plugin, or a person, wants them tried again.

@@ -1,7 +1,7 @@
 //! Where dead letters meet the engine: a message becomes one, its partition waits for it, and a revoke or stop waits
 //! for those on their way.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{KafkaPost, Letter, Letters, Notice};
 use crate::{
@@ -10,6 +10,9 @@ use crate::{
     time::now_ms,
     worker::{RouteStats, WorkerConfig, engine::Engine, queues::Waiting},
 };
+
+/// A transaction with a letter that was not written is begun again after this.
+const LETTER_AGAIN: Duration = Duration::from_secs(1);
 
 impl Letters {
     /// Those of a route, if it has any.
@@ -80,6 +83,10 @@ impl Engine {
         }
         if let Some(notice) = served.notice {
             self.tell_letters(&notice);
+        }
+        if served.failed {
+            // With a record that is not written no transaction can be committed.
+            self.doom("a dead letter cannot be written", LETTER_AGAIN);
         }
     }
 

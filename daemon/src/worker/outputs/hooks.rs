@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use devour_abi::{Failure, MessageId};
 
-use super::{Outlet, Outputs, Owner, Standing as Written};
+use super::{Ended, Outlet, Outputs, Owner, Standing as Written};
 use crate::{
     lane::{Cause, Produced, Slot},
     worker::{
@@ -194,16 +194,55 @@ impl Engine {
         }
     }
 
+    /// Messages that waited for what they produced, and wait no longer.
+    fn end_waiting(&mut self, ended: Vec<Ended>) {
+        let mut ended = ended.into_iter().peekable();
+        while let Some(first) = ended.next() {
+            let number = first.call;
+            let Some(mut call) = self.calls.remove(&number) else {
+                continue;
+            };
+            let mut next = Some(first);
+            let mut done = 0;
+            while let Some(one) = next {
+                let index = one.index as usize;
+                let waits = |item: &Item| item.standing == Standing::Unwritten;
+                if call.items.get(index).is_some_and(waits)
+                    && let Some(item) = call.settle(index)
+                {
+                    match one.outcome {
+                        Ok(()) => {
+                            self.done(item);
+                            done += 1;
+                        }
+                        Err(failure) => self.outputs_failed(number, index, item, &failure),
+                    }
+                }
+                next = ended.next_if(|next| next.call == number);
+            }
+            if !self.config.buffers() {
+                // There they count when they are taken.
+                RouteStats::add(&self.stats.digested, done);
+            }
+            self.keep_if_open(call);
+        }
+    }
+
     /// Hears what became of records, and finishes the messages that waited for them.
     pub(in crate::worker) fn serve_outputs(&mut self) -> bool {
         let mut any = false;
         self.hear_transaction();
         if self.outputs.open() > 0 {
             let served = self.outputs.serve();
-            any = !served.ended.is_empty() || !served.answers.is_empty();
+            any = !served.ended.is_empty() || !served.aborted.is_empty() || !served.answers.is_empty();
             RouteStats::add(&self.stats.acknowledged, served.acknowledged);
             RouteStats::add(&self.stats.output_failures, served.failed);
             self.stats.set_output_bytes(self.outputs.bytes());
+            if served.is_refused
+                && let Some(transaction) = &mut self.transaction
+            {
+                transaction.is_refused();
+            }
             for (asker, outcome) in served.answers {
                 let outcome = outcome.map_err(|error| error.to_host_failure());
                 if let Some(swap) = &mut self.swap {
@@ -211,36 +250,12 @@ impl Engine {
                 }
                 self.home.answer(asker, outcome);
             }
-            let mut ended = served.ended.into_iter().peekable();
-            while let Some(first) = ended.next() {
-                let number = first.call;
-                let Some(mut call) = self.calls.remove(&number) else {
-                    continue;
-                };
-                let mut next = Some(first);
-                let mut done = 0;
-                while let Some(one) = next {
-                    let index = one.index as usize;
-                    let waits = |item: &Item| item.standing == Standing::Unwritten;
-                    if call.items.get(index).is_some_and(waits)
-                        && let Some(item) = call.settle(index)
-                    {
-                        match one.outcome {
-                            Ok(()) => {
-                                self.done(item);
-                                done += 1;
-                            }
-                            Err(failure) => self.outputs_failed(number, index, item, &failure),
-                        }
-                    }
-                    next = ended.next_if(|next| next.call == number);
-                }
-                if !self.config.buffers() {
-                    // There they count when they are taken.
-                    RouteStats::add(&self.stats.digested, done);
-                }
-                self.keep_if_open(call);
+            self.end_waiting(served.ended);
+            if served.is_aborted {
+                // Before its messages are looked at: they have not failed by themselves.
+                self.doom("its producer has given up what was on its way", Duration::ZERO);
             }
+            self.end_waiting(served.aborted);
             if !self.outputs.is_quiet() {
                 let oldest = self.calls.keys().copied().min();
                 self.outputs.none_before(oldest);

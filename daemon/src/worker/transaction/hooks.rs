@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LONG, POSITIONS, Phase, SHORT, Transaction, notes::GivenUp};
+use super::{
+    LONG, POSITIONS, Phase, SHORT, Transaction,
+    notes::{GivenUp, SKIPPED},
+};
 use crate::{
     kafka::{CommitOffset, Consumer, Message, Remedy, Step, Stepped, TopicPartition, TransactionError},
     lane::{CallNumber, Slot},
@@ -17,11 +20,14 @@ use crate::{
         engine::Engine,
         intake,
         outcomes::{Decision, Trouble},
-        queues::{Queued, Waiting},
+        queues::{QueueId, Queued, Taken, Waiting},
         retry::backoff,
         suspects::Held,
     },
 };
+
+const STOPS: &str = "the partition stops here, as `on_error.then: stop` says. Mend the plugin and `devourd resume` the route, or \
+                     `devourd skip` the message";
 
 /// A member that is told to go is not waited for longer than this, to abort its transaction.
 const ABORT: Duration = Duration::from_secs(2);
@@ -38,13 +44,34 @@ impl Engine {
     /// What was read may be handed out. While one closes, only where messages of a partition have overtaken each other, or
     /// may: what is finished has to be all that was read before it.
     #[inline]
-    pub(in crate::worker) fn transaction_hands_out(&self) -> bool {
+    pub(in crate::worker) fn transaction_hands_out(&mut self) -> bool {
+        if self.transaction.is_none() {
+            return true;
+        }
+        self.open_for_what_is_left();
         let Some(txn) = &self.transaction else { return true };
         let may_overtake = || self.config.order != Order::Partition || !self.is_prefix();
         txn.may_read() || (txn.phase() == Phase::Closing && !txn.is_cut && may_overtake())
     }
 
-    /// Messages were read: they belong to a transaction.
+    /// What an earlier transaction has left belongs to the next one.
+    fn open_for_what_is_left(&mut self) {
+        let is_left = self.has_unhanded() || self.queues.ready().messages > 0;
+        if is_left && self.may_digest() && !self.stopping && self.seeks.is_empty() {
+            let straight: usize = self.outgoing.iter().map(|outgoing| outgoing.items.len()).sum();
+            let left = self.queues.ready().messages + straight;
+            if let Some(txn) = self
+                .transaction
+                .as_mut()
+                .filter(|txn| txn.phase() == Phase::Ready)
+            {
+                txn.left = left;
+                self.transaction_takes(0);
+            }
+        }
+    }
+
+    /// Messages were read, or are handed out: they belong to a transaction.
     pub(in crate::worker) fn transaction_takes(&mut self, messages: usize) {
         let Some(txn) = &mut self.transaction else { return };
         txn.read += messages;
@@ -140,7 +167,7 @@ impl Engine {
                 }
                 if now >= txn.resume_at && self.seeks.is_empty() {
                     txn.link.enter(Phase::Ready);
-                    (txn.read, txn.is_cut) = (0, false);
+                    txn.begin_anew();
                 }
             }
         }
@@ -241,7 +268,7 @@ impl Engine {
             }
         }
         txn.positions_at = now + POSITIONS;
-        (txn.read, txn.is_cut) = (0, false);
+        txn.begin_anew();
         txn.link.enter(Phase::Ready);
     }
 
@@ -399,8 +426,18 @@ impl Engine {
         }
         let partition = self.partitions.get(item.slot);
         let mut wait = Duration::ZERO;
-        // What fails in a transaction that is doomed already may fail because of that.
-        if !doomed || poison {
+        // What fails in a transaction that is doomed already may fail because of that; not so a record that brokers refuse.
+        let refused = produced && trouble.kind == "reject";
+        if refused && txn.is_anybodys() {
+            txn.most = 1;
+            self.doom(
+                "brokers have refused a record of it; whose, is found out one message at a time",
+                Duration::ZERO,
+            );
+            if let Some(txn) = &mut self.transaction {
+                txn.most = 1;
+            }
+        } else if !doomed || poison || refused {
             let note = txn.notes.of(&partition.topic, partition.number, item.offset);
             note.attempts = note.attempts.max(item.attempt);
             if retried {
@@ -465,6 +502,14 @@ impl Engine {
         let Some(given_up) = note.given_up else {
             return false;
         };
+        if given_up.kind == SKIPPED {
+            self.partitions.get_mut(slot).tracker.finish(offset);
+            return true;
+        }
+        if matches!(self.last_resort(), Decision::Stop) && !self.config.is_straight() {
+            // It waits once it is the first of its order: see `park_known`.
+            return false;
+        }
         let (topic, number) = (Arc::clone(&partition.topic), partition.number);
         let (route, topic, error) = (self.config.route.clone(), &*topic, &given_up.error);
         let mut record = intake::copy(message, slot, tag, self.config.home.keeps_headers);
@@ -483,8 +528,7 @@ impl Engine {
             }
             Decision::Stop => {
                 tracing::error!(%route, topic, partition = number, offset, kind = given_up.kind, error,
-                    "the partition stops here, as `on_error.then: stop` says. Mend the plugin and `devourd resume` the route, or \
-                     `devourd skip` the message");
+                    "{STOPS}");
                 let in_hand = self.in_hand_of(slot);
                 let waiting = Waiting::Stopped {
                     offset,
@@ -497,6 +541,51 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// Of what was taken from the queues for a call: messages that are given up, where `then` says stop, go back with all
+    /// that follows them, and wait when they are first of their order. Whether any does.
+    pub(in crate::worker) fn park_known(&mut self, taken: &mut Vec<Taken>) -> bool {
+        let Some(txn) = self.transaction.as_ref().filter(|txn| !txn.notes.is_empty()) else {
+            return false;
+        };
+        if !matches!(self.last_resort(), Decision::Stop) {
+            return false;
+        }
+        let (mut kept, mut back, mut stops) = (Vec::with_capacity(taken.len()), Vec::new(), Vec::new());
+        for one in taken.drain(..) {
+            let same = |queue: QueueId| queue == one.queue;
+            if back.iter().any(|one: &Taken| same(one.queue)) {
+                back.push(one);
+                continue;
+            }
+            let partition = self.partitions.get(one.slot);
+            let note = txn
+                .notes
+                .find(&partition.topic, partition.number, one.message.offset);
+            match note.and_then(|note| note.given_up.clone()) {
+                None => kept.push(one),
+                Some(given_up) => {
+                    if !kept.iter().any(|one: &Taken| same(one.queue)) {
+                        stops.push((one.tag, one.slot, one.message.offset, given_up));
+                    }
+                    back.push(one);
+                }
+            }
+        }
+        *taken = kept;
+        back.into_iter().rev().for_each(|one| self.give_back(one));
+        let any = !stops.is_empty();
+        for (tag, slot, offset, given_up) in stops {
+            let partition = self.partitions.get(slot);
+            tracing::error!(route = %self.config.route, topic = &*partition.topic, partition = partition.number, offset,
+                kind = given_up.kind, error = given_up.error, "{STOPS}");
+            let error = given_up.error;
+            self.queues
+                .wait(tag, slot, Waiting::Stopped { offset, error }, None, 0);
+            self.move_out(tag, slot);
+        }
+        any
     }
 
     /// Which attempt the next one of a message is.

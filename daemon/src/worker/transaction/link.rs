@@ -219,8 +219,11 @@ impl Outlet for TransactionalOutlet {
                 link.in_flight.set(link.in_flight.get() + 1);
                 Ok(())
             }
-            Some(Err(ClientError::Call { code, text, .. } | ClientError::Fatal { code, text })) => {
-                Err(OutputError::of_code(record.topic, code, text))
+            Some(Err(ClientError::Call { code, text, .. })) => {
+                Err(aborted_if_so(OutputError::of_code(record.topic, code, text)))
+            }
+            Some(Err(fatal @ ClientError::Fatal { .. })) => {
+                Err(error(OutputErrorKind::Aborted, &fatal.to_string()))
             }
             Some(Err(other)) => Err(error(OutputErrorKind::Refused, &other.to_string())),
             None => Err(error(OutputErrorKind::Full, "there is no producer now")),
@@ -248,8 +251,27 @@ impl Outlet for TransactionalOutlet {
 
 /// A report does not say which topic its record was for.
 fn of_report(code: ErrorCode) -> OutputError {
-    let mut error = OutputError::of_code("its topic", code, code.text());
-    if matches!(code, ErrorCode::PURGE_QUEUE | ErrorCode::PURGE_INFLIGHT) {
+    aborted_if_so(OutputError::of_code("its topic", code, code.text()))
+}
+
+/// What fails a record because of its transaction or producer is no failure of its message.
+fn aborted_if_so(mut error: OutputError) -> OutputError {
+    let of_transaction = matches!(
+        error.code,
+        Some(
+            ErrorCode::PURGE_QUEUE
+                | ErrorCode::PURGE_INFLIGHT
+                | ErrorCode::STATE
+                | ErrorCode::FATAL
+                | ErrorCode::FENCED
+                | ErrorCode::INVALID_PRODUCER_EPOCH
+                | ErrorCode::INVALID_TXN_STATE
+                | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+                | ErrorCode::UNKNOWN_PRODUCER_ID
+                | ErrorCode::PRODUCER_FENCED
+        )
+    );
+    if of_transaction {
         error.kind = OutputErrorKind::Aborted;
     }
     error

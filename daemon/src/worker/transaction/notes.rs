@@ -20,6 +20,9 @@ pub(super) struct Note {
     pub given_up: Option<GivenUp>,
 }
 
+/// The kind of those that a person has passed by.
+pub(super) const SKIPPED: &str = "skipped by order";
+
 /// Why a message is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GivenUp {
@@ -61,9 +64,17 @@ impl Notes {
         self.known.remove(&(Arc::clone(topic), partition));
     }
 
-    /// All are as new.
+    /// All are as new, but for those that a person has passed by.
     pub(super) fn forgive(&mut self) {
-        self.known.clear();
+        let is_skipped = |note: &Note| {
+            note.given_up
+                .as_ref()
+                .is_some_and(|given_up| given_up.kind == SKIPPED)
+        };
+        self.known.retain(|_, of_partition| {
+            of_partition.retain(|_, note| is_skipped(note));
+            !of_partition.is_empty()
+        });
     }
 }
 
@@ -87,5 +98,24 @@ mod tests {
         notes.committed(&topic, 0, 10);
         notes.forget(&other, 1);
         assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn who_is_passed_by_is_not_forgiven() {
+        let topic: Arc<str> = "orders".into();
+        let given_up = |kind| {
+            Some(GivenUp {
+                kind,
+                error: String::new(),
+                attempts: 1,
+            })
+        };
+        let mut notes = Notes::default();
+        notes.of(&topic, 0, 5).given_up = given_up(SKIPPED);
+        notes.of(&topic, 0, 6).given_up = given_up("reject");
+        notes.of(&topic, 1, 6).attempts = 2;
+        notes.forgive();
+        assert!(notes.find(&topic, 0, 5).is_some());
+        assert!(notes.find(&topic, 0, 6).is_none() && notes.find(&topic, 1, 6).is_none());
     }
 }

@@ -49,6 +49,8 @@ pub enum How {
     Handed,
     /// Waited for.
     Awaited,
+    /// The same, and what becomes of it is of no consequence for the digest.
+    Tried,
     /// Handed over on a thread of the plugin's own, which the digest waits for.
     Elsewhere,
 }
@@ -104,6 +106,9 @@ impl Relay {
                         )));
                     }
                 }
+                How::Tried => {
+                    let _whatever = self.context.produce_sync(&record);
+                }
                 How::Elsewhere => std::thread::scope(|threads| {
                     let produced = threads.spawn(|| self.context.produce(&record)).join();
                     produced
@@ -144,6 +149,9 @@ impl AsyncRelay {
                 How::Handed | How::Elsewhere => self.context.produce(&record)?,
                 How::Awaited => {
                     self.context.produce_async(&record).await?;
+                }
+                How::Tried => {
+                    let _whatever = self.context.produce_async(&record).await;
                 }
             }
         }
