@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod failures;
 mod hooks;
 mod link;
 mod notes;

@@ -60,6 +60,17 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// A transaction whose producer is gone is aborted by the brokers after a minute.
 const DECIDED: Duration = Duration::from_secs(90);
 
+/// A client that reads, and commits nothing.
+fn reader(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "devour-tests-reader")
+        .set("client.id", "devour-tests-reader")
+        .set("enable.auto.commit", "false");
+    config
+}
+
 /// The messages of `topic` that are committed, by partition and offset, once every transaction in it is decided: the
 /// offsets of one may be seen before its markers are in all partitions it wrote to.
 pub(super) fn read_committed(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Kept>, ReadError> {
@@ -68,11 +79,7 @@ pub(super) fn read_committed(bootstrap: &str, topic: &str, partitions: i32) -> R
         source,
     };
     await_decided(bootstrap, topic, partitions)?;
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "devour-tests-reader")
-        .set("client.id", "devour-tests-reader")
-        .set("enable.auto.commit", "false")
+    let consumer: BaseConsumer = reader(bootstrap)
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
         .create()
@@ -110,9 +117,7 @@ pub(super) fn read_committed(bootstrap: &str, topic: &str, partitions: i32) -> R
 /// Waits until no transaction is open in any partition: what a reader of committed records may read ends where the log does.
 fn await_decided(bootstrap: &str, topic: &str, partitions: i32) -> Result<(), ReadError> {
     let ends_for = |isolation: &str| {
-        let created = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("client.id", "devour-tests-reader")
+        let created = reader(bootstrap)
             .set("isolation.level", isolation)
             .create::<BaseConsumer>();
         created.map_err(|source| ReadError::Client {
@@ -144,13 +149,7 @@ pub(super) fn read(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<
         topic: topic.to_owned(),
         source,
     };
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "devour-tests-reader")
-        .set("client.id", "devour-tests-reader")
-        .set("enable.auto.commit", "false")
-        .create()
-        .map_err(failed)?;
+    let consumer: BaseConsumer = reader(bootstrap).create().map_err(failed)?;
     let mut assignment = TopicPartitionList::new();
     let (mut missing, mut ends) = (0, Vec::new());
     for partition in 0..partitions {
