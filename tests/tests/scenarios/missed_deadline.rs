@@ -3,7 +3,7 @@
 
 use devour_tests::{
     judge::Order,
-    kafka::Kafka,
+    kafka::{Kafka, numbered_key},
     ledger::Outcome as Digest,
     scale,
     scenario::{Isolation, Outcome, Run},
@@ -23,7 +23,12 @@ fn run(kafka: &Kafka, order: Order) -> Outcome {
     let mut stage = Stage::in_order_of(order, kafka, "deadline", PARTITIONS)?;
     let count = scale::messages(100_000);
     stage.produce(0..count)?;
-    let blocks = [count / 4, count / 2];
+    // Of one key, so that the second is never in hand when the process is ended for the first: it would have missed no
+    // deadline of its own.
+    let key = |n: &u64| numbered_key(*n, PARTITIONS);
+    let first = count / 4;
+    let second = (count / 4 * 3..count).find(|n| key(n) == key(&first));
+    let blocks = [first, second.ok_or("there is another of its key")?];
     let route = stage
         .route(Isolation::Process)
         .lanes(order, LANES)
