@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka_sys as sys;
 
-use super::batch::Batch;
+use super::batch::{Batch, Message};
 use super::commit::CommitOffset;
 use super::consumer::{Consumer, TopicPartition, millis};
 use super::errors::{ClientError, ErrorCode};
@@ -173,19 +173,20 @@ impl Reader {
     }
 
     /// Reads these partitions and gives what comes to `each`, in the order of each partition, until all are read or
-    /// `each` has enough.
+    /// `each` has enough. What was written after the extents were asked for is never given.
     pub fn read(
         &self,
         topic: &str,
         extents: &[Extent],
-        mut each: impl FnMut(&Batch) -> ControlFlow<()>,
+        mut each: impl FnMut(&[Message<'_>]) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let topic: Arc<str> = topic.into();
-        let mut left: BTreeMap<i32, i64> = extents
+        let ends: BTreeMap<i32, i64> = extents
             .iter()
             .filter(|extent| extent.from < extent.to)
             .map(|extent| (extent.partition, extent.to))
             .collect();
+        let mut left = ends.clone();
         let starts: Vec<Start> = extents
             .iter()
             .filter(|extent| left.contains_key(&extent.partition))
@@ -209,7 +210,14 @@ impl Reader {
             }
             if !batch.is_empty() {
                 heard = Instant::now();
-                if each(&batch).is_break() {
+                let wanted: Vec<Message<'_>> = batch
+                    .iter()
+                    .filter(|message| {
+                        ends.get(&message.partition())
+                            .is_some_and(|end| message.offset() < *end)
+                    })
+                    .collect();
+                if !wanted.is_empty() && each(&wanted).is_break() {
                     break;
                 }
                 for message in batch.iter() {
@@ -243,3 +251,7 @@ impl Rebalance for Nobody {
 
     fn revoked(&mut self, _: &Consumer, _: Vec<TopicPartition>, _: Revocation) {}
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -21,9 +21,9 @@ pub(super) fn list(route: &Route, to: &DeadLetter, limit: usize, as_json: bool) 
         .extents(topic, TIMEOUT)
         .map_err(client(format!("cannot look at {topic}")))?;
     let (mut letters, mut others, mut shown): (Vec<Value>, usize, usize) = (Vec::new(), 0, 0);
-    let read = reader.read(topic, &extents, |batch| {
-        for message in batch.iter() {
-            let Some(letter) = Letter::of(&message, route) else {
+    let read = reader.read(topic, &extents, |messages| {
+        for message in messages {
+            let Some(letter) = Letter::of(message, route) else {
                 others += 1;
                 continue;
             };

@@ -14,7 +14,7 @@ use super::{Failed, Letter, TIMEOUT, client};
 use crate::{
     cli::DONE,
     kafka::{
-        Batch, ErrorCode, Extent, Reader, Record, Sender, SenderReport, Ticket, reader_properties,
+        ErrorCode, Extent, Message, Reader, Record, Sender, SenderReport, Ticket, reader_properties,
         sender_properties,
     },
     os::{EventFd, wait_readable},
@@ -107,7 +107,7 @@ pub(super) fn replay(
         says: !as_json,
     };
     let mut failed = None;
-    let read = reader.read(topic, &rest, |batch| match replay.take(batch) {
+    let read = reader.read(topic, &rest, |messages| match replay.take(messages) {
         Ok(flow) => flow,
         Err(error) => {
             failed = Some(error);
@@ -154,14 +154,14 @@ fn group(route: &Route) -> String {
 // === impl Replay ===
 
 impl Replay<'_> {
-    /// Sends the letters of a batch, waits until the brokers have them, and remembers how far that is.
-    fn take(&mut self, batch: &Batch) -> Result<ControlFlow<()>, Failed> {
+    /// Sends the letters among these, waits until the brokers have them, and remembers how far that is.
+    fn take(&mut self, messages: &[Message<'_>]) -> Result<ControlFlow<()>, Failed> {
         let mut flow = ControlFlow::Continue(());
         // Offset after the last message of each partition that is done with.
         let mut done: BTreeMap<i32, i64> = BTreeMap::new();
         let mut letters = Vec::new();
-        for message in batch.iter() {
-            match Letter::of(&message, self.route) {
+        for message in messages {
+            match Letter::of(message, self.route) {
                 Some(_) if self.sent.len() + letters.len() >= self.limit => {
                     flow = ControlFlow::Break(());
                     break;
