@@ -84,6 +84,8 @@ pub(super) enum FromLane<'a> {
     Returned {
         call: u64,
         finished: u32,
+        /// Nanoseconds that the lane was at it.
+        took: u64,
         broken: Option<Failure>,
     },
     /// The answer to a lifecycle step: JSON, empty if it lies in the memfd beside the frame.
@@ -396,9 +398,13 @@ impl<'a> FromLane<'a> {
             Self::Returned {
                 call,
                 finished,
+                took,
                 broken,
             } => {
-                let frame = FrameWriter::new(buffer, kind::RETURNED).u64(*call).u32(*finished);
+                let frame = FrameWriter::new(buffer, kind::RETURNED)
+                    .u64(*call)
+                    .u32(*finished)
+                    .u64(*took);
                 match broken {
                     None => frame.u32(0),
                     Some(failure) => frame.u32(1).failure(failure),
@@ -440,7 +446,7 @@ impl<'a> FromLane<'a> {
                 Self::Completed(Completed(bytes))
             }
             kind::RETURNED => {
-                let (call, finished) = (frame.u64()?, frame.u32()?);
+                let (call, finished, took) = (frame.u64()?, frame.u32()?, frame.u64()?);
                 let broken = if frame.flag()? {
                     Some(frame.failure()?)
                 } else {
@@ -449,6 +455,7 @@ impl<'a> FromLane<'a> {
                 Self::Returned {
                     call,
                     finished,
+                    took,
                     broken,
                 }
             }

@@ -29,7 +29,7 @@ proptest! {
             FromLane::NotBuilt(&text),
             FromLane::Failed { call, index: a, failure: failure.clone() },
             FromLane::NotBegun { call, first: a, count: b },
-            FromLane::Returned { call, finished: a, broken },
+            FromLane::Returned { call, finished: a, took: call.rotate_left(7), broken },
             FromLane::Answered(&text),
             FromLane::StepFailed(failure),
             FromLane::ProducedBeside,

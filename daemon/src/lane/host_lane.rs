@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use abi_stable::std_types::{ROption, RSlice};
@@ -264,6 +265,7 @@ impl Lane {
         if CutNumber::in_word(self.cuts.word(self.lane)).cuts(number) {
             return Ok(self.not_looked_at(number));
         }
+        let began = Instant::now();
         let mut views = views::recycle(std::mem::take(&mut self.views));
         let mut headers = Vec::new();
         let wanted = self.reads_headers.then_some(&mut headers);
@@ -342,6 +344,7 @@ impl Lane {
         self.outcomes.say(&FromLane::Returned {
             call: number,
             finished: returned.finished,
+            took: nanoseconds(began.elapsed()),
             broken,
         });
         Ok(next)
@@ -352,6 +355,7 @@ impl Lane {
         self.outcomes.say(&FromLane::Returned {
             call: number,
             finished: 0,
+            took: 0,
             broken: None,
         });
         Next::Frame
@@ -396,6 +400,10 @@ impl Lane {
             }
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn breaks(failure: &Failure) -> bool {

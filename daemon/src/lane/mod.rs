@@ -160,6 +160,8 @@ pub enum HomeEvent {
         call: CallNumber,
         /// Index of the first message that was not reached.
         finished: u32,
+        /// How long the lane was at it, by its own clock.
+        took: Duration,
         /// The instance is broken (panic, fatal error): the home goes down next.
         broken: Option<Failure>,
     },

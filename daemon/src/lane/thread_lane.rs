@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use abi_stable::std_types::{ROption, RSlice};
@@ -101,6 +102,7 @@ pub(super) enum Said {
     Returned {
         call: CallNumber,
         finished: u32,
+        took: Duration,
         broken: Option<Failure>,
     },
     Lifecycle(Result<LifecycleAnswer, Failure>),
@@ -336,6 +338,7 @@ impl Lane {
         let Some(instance) = &mut self.instance else {
             return false;
         };
+        let began = Instant::now();
         let mut views = views::recycle(std::mem::take(&mut self.views));
         call.views(&self.names, &mut views);
         let hosted = Hosted {
@@ -375,6 +378,7 @@ impl Lane {
         self.shared.say(Said::Returned {
             call: number,
             finished: returned.finished,
+            took: began.elapsed(),
             broken,
         });
         goes_on

@@ -300,13 +300,13 @@ impl Engine {
         let mut items: Vec<Item> = Vec::with_capacity(taken.len());
         let (mut alone, mut skipped, mut decided) = (None, Vec::new(), false);
         for taken in taken.drain(..) {
-            // Of one queue nothing is in hand but what was taken here before it.
-            let first = !items.iter().any(|item| item.queue == taken.queue);
             let taken = if alone.is_some() || skipped.contains(&taken.tag) {
                 taken
             } else {
-                let tag = taken.tag;
-                match self.shape_taken(taken, first) {
+                let (tag, queue) = (taken.tag, taken.queue);
+                // Of one queue nothing is in hand but what was taken here before it.
+                let is_first = || !items.iter().any(|item| item.queue == queue);
+                match self.shape_taken(taken, is_first) {
                     Ok(taken) => taken,
                     Err(waits) => {
                         // What follows it in its order may have to wait too.

@@ -65,8 +65,9 @@ impl Engine {
             HomeEvent::Returned {
                 call,
                 finished,
+                took,
                 broken,
-            } => self.returned(call, finished as usize, broken.as_ref()),
+            } => self.returned(call, finished as usize, took, broken.as_ref()),
             HomeEvent::Produced(produced) => self.produced(&produced),
             HomeEvent::Lifecycle { lane, answer } => self.answered(lane, answer),
             HomeEvent::Stuck(why) => {
@@ -489,17 +490,18 @@ impl Engine {
 
     // === calls that came back ===
 
-    fn returned(&mut self, number: CallNumber, finished: usize, broken: Option<&Failure>) {
+    fn returned(&mut self, number: CallNumber, finished: usize, took: Duration, broken: Option<&Failure>) {
         let Some(mut call) = self.take_call(number) else {
             return;
         };
         let now = Instant::now();
         let lane = &mut self.lanes[call.lane];
-        let began = call.handed.max(lane.last_return);
+        // Its own clock does not count how long it waited for its turn, or to be looked at; it may say anything, though.
+        let between = now.saturating_duration_since(call.handed.max(lane.last_return));
         lane.last_return = now;
         lane.calls = lane.calls.saturating_sub(1);
         lane.recalled = false;
-        self.pace.measured(finished, now.saturating_duration_since(began));
+        self.pace.measured(finished, took.min(between));
         call.returned = true;
         let finished = finished.min(call.items.len());
         self.finish_below(&mut call, finished, now);

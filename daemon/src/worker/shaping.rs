@@ -105,14 +105,27 @@ impl Engine {
     }
 
     /// Shapes a message that waited as it was read. Gives it back if that cannot be: then it is another's or waits.
-    /// `first`: nothing before it in its order is in hand.
-    pub(super) fn shape_taken(&mut self, mut taken: Taken, first: bool) -> Result<Taken, Option<Taken>> {
+    /// `is_first`: whether nothing before it in its order is in hand.
+    #[inline]
+    pub(super) fn shape_taken(
+        &mut self,
+        taken: Taken,
+        is_first: impl FnOnce() -> bool,
+    ) -> Result<Taken, Option<Taken>> {
+        match &taken.message.body {
+            Body::Copy(record) if record.unshaped => self.shape_copy(taken, is_first),
+            _ => Ok(taken),
+        }
+    }
+
+    fn shape_copy(
+        &mut self,
+        mut taken: Taken,
+        is_first: impl FnOnce() -> bool,
+    ) -> Result<Taken, Option<Taken>> {
         let (Body::Copy(record), Some(shaping)) = (&mut taken.message.body, &mut self.shaping) else {
             return Ok(taken);
         };
-        if !record.unshaped {
-            return Ok(taken);
-        }
         let Some(value) = record.payload.take() else {
             record.unshaped = false;
             return Ok(taken);
@@ -130,7 +143,7 @@ impl Engine {
             Err(error) => error,
         };
         record.payload = Some(value);
-        if !first {
+        if !is_first() {
             return Err(Some(taken));
         }
         self.cannot_shape(taken, error);

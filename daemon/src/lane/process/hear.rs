@@ -1,6 +1,9 @@
 //! What the plugin's process says, and its death: read, checked, applied.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
 
 use devour_abi::{Failure, LifecycleAnswer};
 
@@ -38,7 +41,7 @@ impl ProcessHome {
     pub(super) fn hear(&mut self, events: &mut Vec<HomeEvent>) {
         events.append(&mut self.pending);
         let mut tokens = std::mem::take(&mut self.tokens);
-        if let Err(error) = self.poller.wait(&mut tokens, Some(std::time::Duration::ZERO)) {
+        if let Err(error) = self.poller.wait(&mut tokens, Some(Duration::ZERO)) {
             tracing::error!(route = %self.config.route, %error, "the plugin's descriptors cannot be waited for");
         }
         for token in &tokens {
@@ -313,6 +316,7 @@ impl ProcessHome {
                 FromLane::Returned {
                     call,
                     finished,
+                    took,
                     broken,
                 },
             ) => {
@@ -324,6 +328,7 @@ impl ProcessHome {
                     events.push(HomeEvent::Returned {
                         call,
                         finished,
+                        took: Duration::from_nanos(took),
                         broken,
                     });
                 }

@@ -109,6 +109,7 @@ impl ThreadHome {
             Said::Returned {
                 call,
                 finished,
+                took,
                 broken,
             } => {
                 in_hand.returned(call, finished)?;
@@ -119,6 +120,7 @@ impl ThreadHome {
                     events.push(HomeEvent::Returned {
                         call,
                         finished,
+                        took,
                         broken,
                     });
                 }
