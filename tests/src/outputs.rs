@@ -58,11 +58,21 @@ impl Outputs {
 
     /// What the judge says of those that a reader of committed records sees.
     pub fn committed(&self, stage: &Stage<'_>) -> Result<Verdict, Failed> {
-        let records = stage.kafka.read_committed(&self.topic, self.partitions)?;
-        self.judge_records(&records, &stage.topic, &stage.expected)
+        self.judge_committed(stage.kafka, &stage.topic, &stage.expected)
     }
 
     /// The same of messages of `topic`.
+    pub fn judge_committed(
+        &self,
+        kafka: &Kafka,
+        topic: &str,
+        expected: &Expected,
+    ) -> Result<Verdict, Failed> {
+        let records = kafka.read_committed(&self.topic, self.partitions)?;
+        self.judge_records(&records, topic, expected)
+    }
+
+    /// What the judge says of all records, for messages of `topic`.
     pub fn judge(&self, kafka: &Kafka, topic: &str, expected: &Expected) -> Result<Verdict, Failed> {
         self.judge_records(&self.read(kafka)?, topic, expected)
     }

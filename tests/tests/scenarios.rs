@@ -33,6 +33,7 @@ scenarios! {
     every_message_once,
     exactly_once,
     exactly_once_refused,
+    exactly_once_stop,
     exactly_once_zombie,
     consumer_timeout,
     auto_commit_off,

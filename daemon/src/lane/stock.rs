@@ -154,15 +154,23 @@ impl Stock {
         tag: u64,
         write: impl FnOnce(&mut Self, &Fields<'_>) -> Option<Kept>,
     ) -> Option<Kept> {
+        if !self.keeps_headers {
+            return write(self, &Self::fields_of(message, slot, tag, &[]));
+        }
         let mut headers = std::mem::take(&mut self.headers);
         headers.clear();
-        if self.keeps_headers {
-            for (name, value) in message.headers() {
-                layout::put_header(&mut headers, name, value);
-            }
+        for (name, value) in message.headers() {
+            layout::put_header(&mut headers, name, value);
         }
+        let kept = write(self, &Self::fields_of(message, slot, tag, &headers));
+        self.headers = headers;
+        kept
+    }
+
+    #[inline]
+    fn fields_of<'m>(message: &Message<'m>, slot: Slot, tag: u64, headers: &'m [u8]) -> Fields<'m> {
         let (timestamp_ms, timestamp_type) = super::calls::timestamp(message);
-        let fields = Fields {
+        Fields {
             slot: slot.0,
             attempt: 1,
             tag,
@@ -172,11 +180,8 @@ impl Stock {
             leader_epoch: message.leader_epoch().unwrap_or(-1),
             key: message.key(),
             payload: message.payload(),
-            headers: &headers,
-        };
-        let kept = write(self, &fields);
-        self.headers = headers;
-        kept
+            headers,
+        }
     }
 
     /// Keeps a message that waited elsewhere.

@@ -303,6 +303,10 @@ impl Queues {
 
     /// The entry of the queue whose first message came first, of those that `lane` may take.
     fn pop_listed(&mut self, lane: usize) -> Option<Listed> {
+        let any_bound = self.bound.get(lane).is_some_and(|bound| !bound.listed.is_empty());
+        if self.again.is_empty() && !any_bound {
+            return self.fresh.pop_front();
+        }
         let fresh = self.fresh.front().map(|entry| entry.0);
         let again = self.again.peek().map(|Reverse(entry)| entry.0);
         let bound = self.bound.get(lane).and_then(|bound| bound.listed.peek());

@@ -125,6 +125,23 @@ impl Broker {
         Ok(())
     }
 
+    /// From now on it has its connections and says nothing on them (SIGSTOP).
+    pub fn freeze(&mut self) -> Result<(), KafkaError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// It goes on where it was.
+    pub fn thaw(&mut self) -> Result<(), KafkaError> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<(), KafkaError> {
+        if let Some(process) = &mut self.process {
+            process.signal(signal)?;
+        }
+        Ok(())
+    }
+
     /// `host:port` of the plain listener.
     pub fn bootstrap(&self) -> String {
         self.node.bootstrap()
