@@ -16,5 +16,5 @@ pub use server::serve;
 pub use socket::{ControlSocket, SocketError};
 pub use status::{
     ByHandStatus, CountStatus, OutputStatus, ParkedStatus, PartitionStatus, RestartStatus, RouteStatus,
-    Status, ThreadStatus,
+    Status, ThreadStatus, TransactionStatus,
 };

@@ -63,6 +63,8 @@ pub struct RouteStatus {
     pub counts: CountStatus,
     /// What its digests produced in that time.
     pub outputs: OutputStatus,
+    /// Its transactions in that time, under `delivery: exactly_once`.
+    pub transactions: Option<TransactionStatus>,
     /// How often something of it was started again.
     pub restarts: RestartStatus,
     /// What `on_error.then: stop` has stopped: the first thousand.
@@ -134,6 +136,16 @@ pub struct OutputStatus {
     pub failed: u64,
     /// What is on its way takes so many bytes.
     pub waiting_bytes: u64,
+}
+
+/// Transactions, by how they ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TransactionStatus {
+    /// They count.
+    pub committed: u64,
+    /// Nothing of them is seen, and their messages were digested again.
+    pub aborted: u64,
 }
 
 /// Restarts that nobody ordered.
@@ -237,6 +249,7 @@ mod tests {
             "at_work",
             "counts",
             "outputs",
+            "transactions",
             "restarts",
             "parked",
             "parked_count",

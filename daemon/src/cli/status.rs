@@ -270,6 +270,15 @@ fn whole(route: &RouteStatus, now: i64) -> String {
             ),
         );
     }
+    if let Some(transactions) = &route.transactions {
+        line(
+            "transactions",
+            format!(
+                "{} committed, {} aborted",
+                transactions.committed, transactions.aborted
+            ),
+        );
+    }
     line(
         "restarts",
         format!(

@@ -566,6 +566,7 @@ impl Supervisor {
                 output_failures = count(|stats| stats.output_failures.load(Relaxed)),
                 output_bytes = count(|stats| stats.output_bytes.load(Relaxed)),
                 commits = count(|stats| stats.commits.load(Relaxed)),
+                aborts = count(|stats| stats.aborts.load(Relaxed)),
                 stall_seeks = count(|stats| stats.stall_seeks.load(Relaxed)),
                 stall_restarts = count(|stats| stats.stall_restarts.load(Relaxed)),
                 plugin_restarts = route.plugin_restarts.total(),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admin::{
         Answer, ByHandStatus, CountStatus, OutputStatus, ParkedStatus, PartitionStatus, RestartStatus,
-        RouteStatus, Status, ThreadStatus,
+        RouteStatus, Status, ThreadStatus, TransactionStatus,
     },
     settings::{Isolation, Route},
     time::utc,
@@ -178,6 +178,10 @@ fn ask(route: &Supervised) -> Asked {
             failed: count(&route.stats.output_failures),
             waiting_bytes: count(&route.stats.output_bytes),
         },
+        transactions: worker.transaction.as_ref().map(|_| TransactionStatus {
+            committed: count(&route.stats.commits),
+            aborted: count(&route.stats.aborts),
+        }),
         restarts: RestartStatus {
             plugin: route.plugin_restarts.total(),
             client: route.client_restarts.total(),

@@ -303,8 +303,10 @@ pub struct RouteStats {
     pub output_failures: AtomicU64,
     /// Bytes that are produced and not acknowledged.
     pub output_bytes: AtomicU64,
-    /// Commits that the group acknowledged.
+    /// Commits that the group acknowledged; under `delivery: exactly_once`, transactions that count.
     pub commits: AtomicU64,
+    /// Transactions that were aborted.
+    pub aborts: AtomicU64,
     /// Seeks in partitions that were stalled.
     pub stall_seeks: AtomicU64,
     /// Clients that were given up because of a partition that was stalled.

@@ -10,6 +10,7 @@ use std::{
 use devour_tests::{
     chance::{Chance, seed},
     command,
+    control::status_of,
     daemon::{Daemon, Home, Route, SOON, Settings},
     judge::Order,
     kafka::{Kafka, Nodes, unique},
@@ -151,9 +152,13 @@ fn finish(mut stage: Stage<'_>, outputs: &Outputs, route: Route, messages: u64) 
     if let Err(error) = waited {
         return Err(format!("{error}\n{}", daemon.log().tail()).into());
     }
+    let status = status_of(&stage.home, ROUTE)?;
     let log = daemon.stop()?;
-    let aborts = log.all(|line| line.says("the transaction is aborted")).len();
+    let aborts = log.all(|line| line.says("the transaction is aborted")).len() as u64;
     assert!(aborts > 0, "something was to be aborted");
+    let transactions = &status["transactions"];
+    assert_eq!(transactions["aborted"].as_u64(), Some(aborts), "{status}");
+    assert!(transactions["committed"].as_u64() > Some(0), "{status}");
     outputs.committed(&stage)?.once_in_order()?;
     Ok(())
 }

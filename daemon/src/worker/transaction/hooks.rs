@@ -289,6 +289,7 @@ impl Engine {
             }
             Phase::Starting | Phase::Aborting | Phase::Waiting => return,
         }
+        RouteStats::add(&self.stats.aborts, 1);
         let (wait_ms, messages) = (wait.as_millis() as u64, txn.read);
         tracing::warn!(route = %self.config.route, why, messages, wait_ms,
             "the transaction is aborted: nothing of it is visible, and its messages are digested again");
