@@ -201,15 +201,16 @@ impl Reader {
         }
         self.consumer.assign_all(&starts)?;
         let mut batch = Batch::with_capacity(BATCH);
+        // What is not wanted is no sign that the rest will come.
         let mut heard = Instant::now();
         while !left.is_empty() {
+            let before = left.len();
             let wait = Duration::from_millis(500);
             let info = self.consumer.batch(BATCH, wait, &mut Nobody, &mut batch)?;
             for ended in &info.ended {
                 left.remove(&ended.partition);
             }
             if !batch.is_empty() {
-                heard = Instant::now();
                 let wanted: Vec<Message<'_>> = batch
                     .iter()
                     .filter(|message| {
@@ -217,8 +218,11 @@ impl Reader {
                             .is_some_and(|end| message.offset() < *end)
                     })
                     .collect();
-                if !wanted.is_empty() && each(&wanted).is_break() {
-                    break;
+                if !wanted.is_empty() {
+                    if each(&wanted).is_break() {
+                        break;
+                    }
+                    heard = Instant::now();
                 }
                 for message in batch.iter() {
                     let is_last = |to: &i64| message.offset() + 1 >= *to;
@@ -227,7 +231,10 @@ impl Reader {
                     }
                 }
             }
-            if heard.elapsed() > SILENCE {
+            if left.len() < before {
+                heard = Instant::now();
+            }
+            if !left.is_empty() && heard.elapsed() > SILENCE {
                 return Err(ClientError::call("reading", ErrorCode::TIMED_OUT));
             }
         }

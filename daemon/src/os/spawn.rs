@@ -176,17 +176,12 @@ impl Request {
     }
 }
 
-/// The heap of a plugin is mostly small: pages of 2 MiB, which the allocator asks for and the C library's own does not, would
-/// be most of what its process holds. What the daemon's environment says counts more.
-const NO_HUGE_PAGES: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
-
 fn spawn(launch: Launch, mark: &str) -> io::Result<u32> {
     // No `pre_exec`, no uid, no directory: with one of them std would fork.
     let child = Command::new("/proc/self/exe")
         .arg0(std::env::args_os().next().unwrap_or_else(|| "devourd".into()))
         .args(launch.args)
         .env_clear()
-        .env(NO_HUGE_PAGES.0, NO_HUGE_PAGES.1)
         .envs(launch.environment)
         .env(MARK, mark)
         .stdin(Stdio::from(launch.stdin))

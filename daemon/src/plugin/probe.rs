@@ -58,9 +58,13 @@ const GRACE: Duration = Duration::from_secs(2);
 /// As much of what a child prints is kept.
 const PRINTED: usize = 4 * 1024;
 
+/// Whether a process has transparent huge pages: read by the allocator.
+const HUGE_PAGES: &str = "MIMALLOC_ALLOW_THP";
+
 /// The environment of a probing child, and of every process that runs a plugin: this process's own, without what
 /// belongs to the daemon alone and without the `secret` variables (those that settings outside a route's own
-/// `settings:` substitute).
+/// `settings:` substitute). Unless it says otherwise, without huge pages: the allocator would ask for some, which the C
+/// library's own does not, and they would be most of what a small plugin holds.
 #[must_use]
 pub fn child_environment(secret: &BTreeSet<String>) -> Vec<(OsString, OsString)> {
     let ours = |name: &str| {
@@ -69,9 +73,13 @@ pub fn child_environment(secret: &BTreeSet<String>) -> Vec<(OsString, OsString)>
             || matches!(name, "CREDENTIALS_DIRECTORY" | "KAFKA_SETTINGS_PATH")
             || secret.contains(name)
     };
-    std::env::vars_os()
+    let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| !name.to_str().is_some_and(ours))
-        .collect()
+        .collect();
+    if !environment.iter().any(|(name, _)| name == HUGE_PAGES) {
+        environment.push((HUGE_PAGES.into(), "0".into()));
+    }
+    environment
 }
 
 // === impl Prober ===

@@ -269,6 +269,10 @@ impl Engine {
         if let Some(rate) = &mut self.rate {
             messages = messages.min(rate.allowed(now));
         }
+        // A flush comes behind the calls that a lane has: they are not to hold many times what it is asked for at.
+        if let Some(flush) = self.config.flush {
+            messages = messages.min(flush.max_messages);
+        }
         // Shared out among the lanes that are free, as far as that is worth it, unless a full call was waited for.
         if batch.max_wait.is_zero() {
             let share = any.messages.div_ceil(free.max(1)).max(self.worth_waking());

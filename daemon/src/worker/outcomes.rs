@@ -496,12 +496,13 @@ impl Engine {
         };
         let now = Instant::now();
         let lane = &mut self.lanes[call.lane];
-        // Its own clock does not count how long it waited for its turn, or to be looked at; it may say anything, though.
-        let between = now.saturating_duration_since(call.handed.max(lane.last_return));
         lane.last_return = now;
         lane.calls = lane.calls.saturating_sub(1);
         lane.recalled = false;
-        self.pace.measured(finished, took.min(between));
+        // Its own clock does not count how long it waited for its turn, or to be looked at. It may say anything, though: not
+        // more than there was time for.
+        self.pace
+            .measured(finished, took.min(now.saturating_duration_since(call.handed)));
         call.returned = true;
         let finished = finished.min(call.items.len());
         self.finish_below(&mut call, finished, now);

@@ -480,8 +480,8 @@ impl Loop {
             engine.take_progress();
         }
         let written = in_time && engine.flush_outputs(deadline);
-        let left = if written { 0 } else { engine.in_hand() };
-        let blocked_by = if left == 0 {
+        let mut left = if written { 0 } else { engine.in_hand() };
+        let mut blocked_by = if left == 0 {
             String::new()
         } else {
             engine.blocked_by()
@@ -514,7 +514,11 @@ impl Loop {
                     Duration::ZERO,
                 );
             }
-            engine.end_transaction(&client, until);
+            let uncommitted = engine.end_transaction(&client, until);
+            if left == 0 && uncommitted > 0 {
+                left = uncommitted;
+                blocked_by = "the brokers, which have not committed its last transaction".to_owned();
+            }
             engine.commit_now(&client, &slots, until);
             if leave && engine.config.has_group && engine.config.consumer_type == ConsumerType::Balanced {
                 // A static member that does not come back must say so, or its partitions wait for the session to end.

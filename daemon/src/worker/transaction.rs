@@ -66,6 +66,8 @@ pub(super) struct Transaction {
     failures: u32,
     /// Where the partitions stand if the commit on its way counts.
     sent: Vec<(Slot, i64)>,
+    /// The same of a commit whose answer did not come.
+    in_doubt: Vec<(Slot, i64)>,
     /// When positions that moved without a message are committed.
     positions_at: Instant,
     notes: Notes,
@@ -109,6 +111,7 @@ impl Transaction {
             unsure: false,
             failures: 0,
             sent: Vec::new(),
+            in_doubt: Vec::new(),
             positions_at: now + POSITIONS,
             notes: Notes::default(),
         })

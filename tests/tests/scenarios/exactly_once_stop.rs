@@ -2,6 +2,8 @@
 //! ends at its deadline and says so; nothing of the transaction that was open is seen, and the next start digests its
 //! messages: a reader of committed records sees each result once and in order.
 
+use std::time::{Duration, Instant};
+
 use devour_tests::{
     daemon::{Route, SOON, Settings, Signal},
     kafka::{BrokerOptions, Kafka},
@@ -21,6 +23,8 @@ pub const RUNS: &[Run] = &[
 
 const PARTITIONS: i32 = 3;
 const MESSAGES: u64 = 3000;
+/// Two seconds, two more for what is left to be said, and the ends of processes.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outage {
@@ -56,11 +60,13 @@ fn stopped(outage: Outage) -> Outcome {
         Outage::Away => broker.kill()?,
         Outage::Silent => broker.freeze()?,
     }
+    let begin = Instant::now();
     daemon.signal(Signal::TERM)?;
     assert_eq!(daemon.wait(scale::patience(SOON))?, Exit::Status(75));
     let log = daemon.log().clone();
-    let told = log.all(|line| line.says("is aborted"));
-    assert!(!told.is_empty(), "{}", log.tail());
+    assert!(begin.elapsed() < scale::patience(ENDS_WITHIN), "{:?}\n{}", begin.elapsed(), log.tail());
+    let told = log.all(|line| line.says("the last transaction was not ended in time"));
+    assert_eq!(told.len(), 1, "{}", log.tail());
     drop(daemon);
     let broker = kafka.broker_mut().ok_or("the broker is our own")?;
     match outage {

@@ -29,6 +29,18 @@ fn probe_child_entry() {
     }
 }
 
+#[test]
+fn a_plugin_gets_no_huge_pages_unless_the_environment_allows_them() {
+    let environment = child_environment(&std::collections::BTreeSet::new());
+    let own = std::env::var_os("MIMALLOC_ALLOW_THP").unwrap_or_else(|| "0".into());
+    let of_child: Vec<_> = environment
+        .iter()
+        .filter(|(name, _)| name == "MIMALLOC_ALLOW_THP")
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(of_child, [&own]);
+}
+
 fn prober() -> Prober {
     let mut environment = child_environment(&std::collections::BTreeSet::new());
     environment.push((CHILD.into(), "1".into()));

@@ -258,7 +258,7 @@ impl Engine {
     }
 
     fn commit_failed(&mut self, txn: &mut Transaction, client: &Consumer, error: &TransactionError) {
-        txn.sent.clear();
+        txn.in_doubt = std::mem::take(&mut txn.sent);
         // The answer may have been lost behind a commit that counts.
         txn.unsure = true;
         txn.renew |= error.remedy == Remedy::Renew;
@@ -289,7 +289,9 @@ impl Engine {
             }
             Phase::Starting | Phase::Aborting | Phase::Waiting => return,
         }
-        RouteStats::add(&self.stats.aborts, 1);
+        if txn.link.begun().is_some() {
+            RouteStats::add(&self.stats.aborts, 1);
+        }
         let (wait_ms, messages) = (wait.as_millis() as u64, txn.read);
         tracing::warn!(route = %self.config.route, why, messages, wait_ms,
             "the transaction is aborted: nothing of it is visible, and its messages are digested again");
@@ -366,6 +368,17 @@ impl Engine {
             return false;
         };
         txn.unsure = false;
+        let in_doubt = std::mem::take(&mut txn.in_doubt);
+        let has = |(slot, offset): &(Slot, i64)| {
+            let name = slots.iter().position(|known| known == slot).map(|at| &names[at]);
+            let entry = known.iter().find(|entry| Some(&entry.partition) == name);
+            entry.and_then(|entry| entry.offset) == Some(*offset)
+        };
+        if !in_doubt.is_empty() && in_doubt.iter().all(has) {
+            tracing::info!(route = %self.config.route, "the transaction counts: it was committed, and the answer was lost");
+            RouteStats::add(&self.stats.commits, 1);
+            RouteStats::take_back(&self.stats.aborts, 1);
+        }
         for (slot, at) in slots.into_iter().zip(&names) {
             let entry = known.iter().find(|entry| entry.partition == *at);
             let Some(offset) = entry.and_then(|entry| entry.offset) else {
@@ -406,15 +419,21 @@ impl Engine {
         }
     }
 
-    /// The route stops: what is finished is committed, if it can be by `deadline`; else it is aborted.
-    pub(in crate::worker) fn end_transaction(&mut self, client: &Consumer, deadline: Instant) {
-        let Some(txn) = &mut self.transaction else { return };
+    /// The route stops: what is finished is committed, if it can be by `deadline`; else it is aborted. How many messages
+    /// are of a transaction that was not ended.
+    pub(in crate::worker) fn end_transaction(&mut self, client: &Consumer, deadline: Instant) -> usize {
+        let Some(txn) = &mut self.transaction else {
+            return 0;
+        };
         txn.ends = true;
         let over = |phase| matches!(phase, Phase::Ready | Phase::Starting | Phase::Waiting);
-        if !self.turn_until(client, deadline, over) {
-            tracing::error!(route = %self.config.route,
-                "the last transaction was not ended in time; it is aborted by whoever takes its id next, or by the brokers");
+        if self.turn_until(client, deadline, over) {
+            return 0;
         }
+        let messages = self.transaction.as_ref().map_or(0, |txn| txn.read + txn.left);
+        tracing::error!(route = %self.config.route, messages,
+            "the last transaction was not ended in time; it is aborted by whoever takes its id next, or by the brokers");
+        messages
     }
 
     fn turn_until(&mut self, client: &Consumer, deadline: Instant, over: impl Fn(Phase) -> bool) -> bool {
