@@ -70,16 +70,11 @@ fn properties_of(
     membership: Option<String>,
 ) -> ClientProperties {
     let cluster = Cluster {
-        hosts: vec![bootstrap.into()],
-        ssl: None,
-        socket_timeout_ms: None,
-        offsets_channel_socket_timeout_ms: 10_000,
-        source_address: None,
-        exclude_internal_topics: true,
         librdkafka: more
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect::<BTreeMap<_, _>>(),
+        ..Cluster::of(&[bootstrap])
     };
     let config = ConsumerConfig {
         consumer_group: group.map(Into::into),

@@ -5,15 +5,7 @@ use super::super::property_check::{check, check_topics};
 use super::*;
 
 fn cluster() -> Cluster {
-    Cluster {
-        hosts: vec!["a:9092".into(), "b:9092".into()],
-        ssl: None,
-        socket_timeout_ms: None,
-        offsets_channel_socket_timeout_ms: 10_000,
-        source_address: None,
-        exclude_internal_topics: true,
-        librdkafka: BTreeMap::new(),
-    }
+    Cluster::of(&["a:9092", "b:9092"])
 }
 
 fn group(name: &str) -> ConsumerConfig {

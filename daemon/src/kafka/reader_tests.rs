@@ -13,18 +13,6 @@ use crate::os::{EventFd, wait_readable};
 const TOPIC: &str = "letters";
 const PARTITIONS: i32 = 2;
 
-fn cluster(bootstrap: &str) -> Cluster {
-    Cluster {
-        hosts: vec![bootstrap.into()],
-        ssl: None,
-        socket_timeout_ms: None,
-        offsets_channel_socket_timeout_ms: 10_000,
-        source_address: None,
-        exclude_internal_topics: true,
-        librdkafka: BTreeMap::new(),
-    }
-}
-
 /// Adds `count` messages to each partition.
 fn write(cluster: &Cluster, route: &RouteName, count: u64) {
     let wake = EventFd::new().unwrap();
@@ -59,7 +47,7 @@ fn write(cluster: &Cluster, route: &RouteName, count: u64) {
 fn what_is_written_after_the_extents_were_asked_for_is_not_read() {
     let mock = Mock::new(1).unwrap();
     mock.make_topic(TOPIC, PARTITIONS).unwrap();
-    let cluster = cluster(&mock.bootstrap());
+    let cluster = Cluster::of(&[&mock.bootstrap()]);
     let route = RouteName::new("test").unwrap();
     write(&cluster, &route, 5);
     let properties = reader_properties(&cluster, &route, None).unwrap();

@@ -26,16 +26,11 @@ impl Rebalance for NoGroup {
 
 fn cluster(bootstrap: &str, more: &[(&str, &str)]) -> Cluster {
     Cluster {
-        hosts: vec![bootstrap.into()],
-        ssl: None,
-        socket_timeout_ms: None,
-        offsets_channel_socket_timeout_ms: 10_000,
-        source_address: None,
-        exclude_internal_topics: true,
         librdkafka: more
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect::<BTreeMap<_, _>>(),
+        ..Cluster::of(&[bootstrap])
     }
 }
 

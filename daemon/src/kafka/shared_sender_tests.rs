@@ -10,13 +10,8 @@ use crate::{
 
 fn properties(mock: &Mock) -> ClientProperties {
     let cluster = Cluster {
-        hosts: vec![mock.bootstrap()],
-        ssl: None,
-        socket_timeout_ms: None,
-        offsets_channel_socket_timeout_ms: 10_000,
-        source_address: None,
-        exclude_internal_topics: true,
         librdkafka: [("linger.ms".to_owned(), "1".to_owned())].into(),
+        ..Cluster::of(&[&mock.bootstrap()])
     };
     output_properties(&cluster).unwrap()
 }

@@ -17,15 +17,7 @@ struct Stage {
 }
 
 fn stage(mock: &Mock, id: &str) -> Stage {
-    let cluster = Cluster {
-        hosts: vec![mock.bootstrap()],
-        ssl: None,
-        socket_timeout_ms: None,
-        offsets_channel_socket_timeout_ms: 10_000,
-        source_address: None,
-        exclude_internal_topics: true,
-        librdkafka: std::collections::BTreeMap::new(),
-    };
+    let cluster = Cluster::of(&[&mock.bootstrap()]);
     let properties = transaction_properties(&cluster, id).unwrap();
     let wake = EventFd::new().unwrap();
     let producer =

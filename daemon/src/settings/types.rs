@@ -71,6 +71,22 @@ pub struct Cluster {
     pub librdkafka: BTreeMap<String, String>,
 }
 
+#[cfg(test)]
+impl Cluster {
+    /// These brokers, and nothing said about them.
+    pub(crate) fn of(hosts: &[&str]) -> Self {
+        Self {
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            ssl: None,
+            socket_timeout_ms: None,
+            offsets_channel_socket_timeout_ms: 10_000,
+            source_address: None,
+            exclude_internal_topics: true,
+            librdkafka: BTreeMap::new(),
+        }
+    }
+}
+
 /// TLS to the brokers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SslConfig {

@@ -509,11 +509,6 @@ impl RouteStats {
         counter.fetch_add(by as u64, Ordering::Relaxed);
     }
 
-    /// What was counted was something else.
-    pub(crate) fn take_back(counter: &AtomicU64, by: usize) {
-        counter.fetch_sub(by as u64, Ordering::Relaxed);
-    }
-
     /// Bytes that are on their way now.
     pub(crate) fn set_output_bytes(&self, bytes: usize) {
         self.output_bytes.store(bytes as u64, Ordering::Relaxed);

@@ -289,7 +289,8 @@ impl Engine {
             }
             Phase::Starting | Phase::Aborting | Phase::Waiting => return,
         }
-        if txn.link.begun().is_some() {
+        // What became of one that is in doubt, the group says.
+        if txn.link.begun().is_some() && txn.in_doubt.is_empty() {
             RouteStats::add(&self.stats.aborts, 1);
         }
         let (wait_ms, messages) = (wait.as_millis() as u64, txn.read);
@@ -374,10 +375,13 @@ impl Engine {
             let entry = known.iter().find(|entry| Some(&entry.partition) == name);
             entry.and_then(|entry| entry.offset) == Some(*offset)
         };
-        if !in_doubt.is_empty() && in_doubt.iter().all(has) {
+        if in_doubt.is_empty() {
+            // It was counted when it failed.
+        } else if in_doubt.iter().all(has) {
             tracing::info!(route = %self.config.route, "the transaction counts: it was committed, and the answer was lost");
             RouteStats::add(&self.stats.commits, 1);
-            RouteStats::take_back(&self.stats.aborts, 1);
+        } else {
+            RouteStats::add(&self.stats.aborts, 1);
         }
         for (slot, at) in slots.into_iter().zip(&names) {
             let entry = known.iter().find(|entry| entry.partition == *at);
