@@ -53,7 +53,11 @@ pub(super) fn run(flag: Option<&Path>, args: &Args) -> u8 {
             eprintln!("{}", run::draw(&findings));
         }
         if !bad {
-            println!("{}: {} routes, nothing wrong", found.path.display(), routes.len());
+            let routes = match routes.len() {
+                1 => "1 route".to_owned(),
+                count => format!("{count} routes"),
+            };
+            println!("{}: {routes}, nothing wrong", found.path.display());
         }
         for route in autoloaded {
             println!(

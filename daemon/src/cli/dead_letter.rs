@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use clap::Subcommand;
 
-use super::{BAD_SETTINGS, FAILED, run};
+use super::{BAD_SETTINGS, FAILED, run, where_silent};
 use crate::{
     kafka::{ClientError, Message, PropertyFinding, Timestamp},
     lane::record::Header,
@@ -124,7 +124,14 @@ pub(super) fn run(flag: Option<&Path>, command: &Command) -> u8 {
         }
     };
     done.unwrap_or_else(|error| {
-        eprintln!("devourd dead-letter {verb}: {error}");
+        let code = match &error {
+            Failed::Client { source, .. } => source.code(),
+            _ => None,
+        };
+        eprintln!(
+            "devourd dead-letter {verb}: {error}{}",
+            where_silent(code, &route.cluster.hosts)
+        );
         FAILED
     })
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use crate::kafka::ErrorCode;
+
 mod check;
 mod consume;
 mod control;
@@ -30,6 +32,18 @@ pub(crate) const INTERNAL: u8 = 70;
 pub(crate) const LEFT: u8 = 75;
 /// The settings are wrong.
 pub(crate) const BAD_SETTINGS: u8 = 78;
+
+/// What to look at where no broker was heard; else nothing.
+fn where_silent(code: Option<ErrorCode>, hosts: &[String]) -> String {
+    if code.is_some_and(ErrorCode::is_silence) {
+        format!(
+            ". Is a broker up, and reached from here, at {} (`hosts`)?",
+            hosts.join(", ")
+        )
+    } else {
+        String::new()
+    }
+}
 
 #[derive(Parser)]
 #[command(
@@ -119,4 +133,21 @@ pub fn main() -> ExitCode {
         Some(Command::Probe) => hidden::probe(),
         Some(Command::EmbeddedBroker(args)) => hidden::embedded_broker(&args),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_answered_is_told_where_it_was_asked() {
+        let hosts = ["a:9092".to_owned(), "b:9092".to_owned()];
+        let told = where_silent(Some(ErrorCode::TRANSPORT), &hosts);
+        assert!(told.contains("a:9092, b:9092 (`hosts`)"), "{told}");
+        assert_eq!(
+            where_silent(Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), &hosts),
+            ""
+        );
+        assert_eq!(where_silent(None, &hosts), "");
+    }
 }

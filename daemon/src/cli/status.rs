@@ -219,8 +219,8 @@ fn whole(route: &RouteStatus, now: i64) -> String {
     let none = || "-".to_owned();
     let mut line = |what: &str, value: String| {
         // What has several lines goes on below its first. Writing to a String cannot fail.
-        let value = value.trim_end().replace('\n', &format!("\n{:14}", ""));
-        let _ = writeln!(text, "  {what:<11} {value}");
+        let value = value.trim_end().replace('\n', &format!("\n{:15}", ""));
+        let _ = writeln!(text, "  {what:<12} {value}");
     };
     if let Some(order) = &route.by_hand {
         line("by hand", format!("{} since {}", order.state, order.since));

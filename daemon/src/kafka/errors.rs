@@ -146,6 +146,14 @@ impl ErrorCode {
         Self(number)
     }
 
+    /// No broker was heard, whatever was asked.
+    pub const fn is_silence(self) -> bool {
+        matches!(
+            self,
+            Self::TRANSPORT | Self::RESOLVE | Self::ALL_BROKERS_DOWN | Self::TIMED_OUT | Self::MSG_TIMED_OUT
+        )
+    }
+
     /// The number itself.
     pub const fn number(self) -> i32 {
         self.0

@@ -78,7 +78,7 @@ fn without_kafka() -> Outcome {
     }
     control(&home, &["status", "waits"])?
         .expect("one route", 0)
-        .says("one route", ["waits: starting for", "consumer", "devour-test-ledger", "isolation   process, pid"]);
+        .says("one route", ["waits: starting for", "consumer", "devour-test-ledger", "isolation    process, pid"]);
     control(&home, &["status", "unbild"])?
         .expect("no such route", 1)
         .says("no such route", ["no route `unbild`", "Did you mean `unbuilt`?"]);

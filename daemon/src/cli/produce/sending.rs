@@ -14,6 +14,7 @@ use super::{
     input::{Entry, Input, Stop},
 };
 use crate::{
+    cli::where_silent,
     kafka::{ErrorCode, Record, Sender, SenderReport, Ticket, sender_properties},
     os::{EventFd, wait_readable},
     settings::RateLimit,
@@ -35,6 +36,7 @@ pub(super) struct Sending {
     sender: Sender,
     wake: EventFd,
     topic: String,
+    hosts: Vec<String>,
     /// The input's name.
     name: String,
     rate: Option<RateLimit>,
@@ -76,6 +78,7 @@ impl Sending {
             sender,
             wake,
             topic: target.topic.clone(),
+            hosts: target.cluster.hosts.clone(),
             name: name.to_owned(),
             rate,
             on_its_way: BTreeMap::new(),
@@ -120,9 +123,13 @@ impl Sending {
         }
         self.failed += self.on_its_way.len() as u64;
         match &self.first_failed {
-            Some(Undelivered { line, why, .. }) => Err(Stop {
+            Some(Undelivered { line, why, code, .. }) => Err(Stop {
                 place: format!("{}:{line}", self.name),
-                why: format!("not delivered to {}: {why}", self.topic),
+                why: format!(
+                    "not delivered to {}: {why}{}",
+                    self.topic,
+                    where_silent(*code, &self.hosts)
+                ),
             }),
             None => stopped.map_or(Ok(()), Err),
         }
