@@ -269,6 +269,9 @@ pub fn output_properties(cluster: &Cluster) -> Result<ClientProperties, Vec<Prop
 /// What `transaction.timeout.ms` is where nobody says: the brokers abort a transaction that is open for longer.
 const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
 
+/// How long a connection of such a producer idles where nobody says.
+const TRANSACTION_IDLE_MS: u64 = 20_000;
+
 /// Properties of the producer of a route whose offsets and records are committed together, by its `transactional.id`: as
 /// [`output_properties`], but no record outlives its transaction.
 pub fn transaction_properties(cluster: &Cluster, id: &str) -> Result<ClientProperties, Vec<PropertyFinding>> {
@@ -282,6 +285,12 @@ pub fn transaction_properties(cluster: &Cluster, id: &str) -> Result<ClientPrope
     let longer = |value: &str| value.parse::<u64>().is_ok_and(|value| value > most);
     if properties.get("socket.timeout.ms").is_some_and(longer) {
         properties.map.remove("socket.timeout.ms");
+    }
+    // Where the group's coordinator moves as its broker comes back, librdkafka can wait with offsets, longer than it was
+    // told to, until some connection of the client changes. By itself it closes none; brokers do after ten idle minutes.
+    // (Idle is a connection on which nothing comes or goes: a request that is not answered for so long is sent again.)
+    if properties.get("connections.max.idle.ms").is_none() {
+        properties.ours("connections.max.idle.ms", &TRANSACTION_IDLE_MS.to_string());
     }
     // Dead letters wish for a partition, also those without a key: the sender's own partitioner is asked about them.
     properties.ours("sticky.partitioning.linger.ms", "0");

@@ -222,3 +222,16 @@ fn secrets_are_shown_to_nobody() {
     let properties = balanced(&cluster, &group("g")).unwrap();
     assert!(!format!("{properties:?}").contains("geheim"));
 }
+
+#[test]
+fn connections_of_a_transactional_producer_do_not_idle_for_long_unless_told_to() {
+    let mut cluster = cluster();
+    let idle = |cluster: &Cluster| {
+        let properties = transaction_properties(cluster, "id").unwrap();
+        properties.get("connections.max.idle.ms").map(str::to_owned)
+    };
+    assert_eq!(idle(&cluster).as_deref(), Some("20000"));
+    let told = ("connections.max.idle.ms".to_owned(), "0".into());
+    cluster.librdkafka.extend([told]);
+    assert_eq!(idle(&cluster).as_deref(), Some("0"));
+}
