@@ -45,7 +45,8 @@ pub(super) fn size(key: Option<usize>, payload: Option<usize>, headers: usize) -
 ///
 /// # Panics
 /// When `to` is shorter than [`size`] says.
-#[inline]
+#[expect(clippy::inline_always, reason = "as `write_with`")]
+#[inline(always)]
 pub(super) fn write(to: &mut [u8], fields: &Fields<'_>) -> usize {
     let payload = fields.payload;
     write_with(to, fields, payload.map(<[u8]>::len), |to| {
@@ -54,7 +55,11 @@ pub(super) fn write(to: &mut [u8], fields: &Fields<'_>) -> usize {
 }
 
 /// As [`write`], with a value of `payload` bytes that somebody else writes.
-#[inline]
+#[expect(
+    clippy::inline_always,
+    reason = "the fields come in registers then: written to the stack one by one and read in pairs, each pair waits"
+)]
+#[inline(always)]
 pub(super) fn write_with(
     to: &mut [u8],
     fields: &Fields<'_>,

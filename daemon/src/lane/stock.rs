@@ -210,7 +210,8 @@ impl Stock {
         layout::size(Some(bytes), None, 0) <= self.largest()
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "as `layout::write`")]
+    #[inline(always)]
     fn write(&mut self, fields: &Fields<'_>) -> Option<Kept> {
         let bytes = layout::size(
             fields.key.map(<[u8]>::len),

@@ -1,11 +1,13 @@
-//! What needs the kernel, as safe types: spawning and reaping, memory that two processes share, sockets that pass
-//! descriptors, one epoll. Everything above (`lane/`, `plugin/`, `worker/`) is safe code.
+//! What needs the kernel, or an instruction of the processor, as safe types: spawning and reaping, memory that two
+//! processes share, sockets that pass descriptors, one epoll, a hint for the cache. Everything above (`lane/`, `plugin/`,
+//! `worker/`) is safe code.
 
-// Mapped memory, waitid and dup2 onto descriptor 0 can only be had through raw pointers and raw numbers.
+// Mapped memory, waitid, dup2 onto descriptor 0 and prefetching can only be had through raw pointers and raw numbers.
 #![allow(unsafe_code)]
 
 pub mod barrier;
 pub mod bounds;
+pub mod cache;
 pub mod cgroup;
 pub mod eventfd;
 pub mod heap;

@@ -304,7 +304,7 @@ impl Engine {
         let mut items: Vec<Item> = Vec::with_capacity(taken.len());
         let (mut alone, mut skipped, mut decided) = (None, Vec::new(), false);
         for taken in taken.drain(..) {
-            let taken = if alone.is_some() || skipped.contains(&taken.tag) {
+            let taken = if !taken.is_unshaped() || alone.is_some() || skipped.contains(&taken.tag) {
                 taken
             } else {
                 let (tag, queue) = (taken.tag, taken.queue);

@@ -11,13 +11,14 @@ use super::{
     dispatch::Outgoing,
     engine::Engine,
     offsets::Seen,
-    queues::{Body, Queued},
+    queues::{AHEAD, Body, Queued},
     shaping::Put,
     transaction::Transaction,
 };
 use crate::{
     kafka::{Batch, Consumer, Message, Timestamp, TopicHandle},
     lane::{Entry, Handout, Record, Slot, Source},
+    os::cache,
     settings::Order,
 };
 
@@ -260,6 +261,10 @@ impl Engine {
         messages.clear();
         let mut bytes = 0;
         for (index, message) in (0..).zip(batch.iter()) {
+            if let Some(soon) = batch.get(index as usize + AHEAD) {
+                cache::fetch_bytes(soon.key().unwrap_or_default());
+                cache::fetch_bytes(soon.payload().unwrap_or_default());
+            }
             if let Some(slot) = self.begin(client, &message, &mut run) {
                 let tag = self.tag(slot, &message);
                 bytes += length(&message);
@@ -314,6 +319,9 @@ impl Engine {
         let waiting = self.queues.waiting_tags() > 0;
         let keeps_headers = self.config.home.keeps_headers;
         while let Some(read) = self.pending.messages.get(self.pending.next).copied() {
+            if let Some(soon) = self.pending.messages.get(self.pending.next + AHEAD) {
+                self.queues.fetch_for(soon.tag, soon.slot);
+            }
             let Some(message) = batch.get(read.index as usize) else {
                 break;
             };

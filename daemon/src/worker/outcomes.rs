@@ -8,7 +8,7 @@ use super::{
     Event, RouteStats,
     calls::{InHand, Item, Standing},
     engine::{Engine, Plugin},
-    queues::{Body, Queued, Waiting},
+    queues::{AHEAD, Body, Queued, Waiting},
     retry::backoff,
     suspects,
 };
@@ -523,6 +523,9 @@ impl Engine {
         let (mut done, mut buffered) = (0, 0);
         let quiet = self.is_quiet();
         for index in call.from..end {
+            if let Some(soon) = call.items.get(index + AHEAD) {
+                self.queues.fetch(soon.queue);
+            }
             if call.items[index].standing != Standing::Out {
                 continue;
             }

@@ -13,7 +13,10 @@ use std::{
 
 use hashbrown::HashTable;
 
-use crate::lane::{Kept, Record, Slot};
+use crate::{
+    lane::{Kept, Record, Slot},
+    os::cache,
+};
 
 mod queue;
 
@@ -48,6 +51,10 @@ pub struct Queues {
     copied_bytes: usize,
     waiting: usize,
 }
+
+/// There may be ten thousand queues, all over the memory: who goes through many messages fetches the queue of each so many
+/// turns before its own.
+pub const AHEAD: usize = 8;
 
 /// A queue, as others name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +110,17 @@ type Listed = (u64, u32, u32);
 impl QueueId {
     /// No queue: the message went straight to its lane.
     pub const NONE: Self = Self(u32::MAX);
+}
+
+// === impl Taken ===
+
+impl Taken {
+    /// It is a copy of which nothing was made for the plugin yet.
+    #[inline]
+    #[must_use]
+    pub fn is_unshaped(&self) -> bool {
+        matches!(&self.message.body, Body::Copy(record) if record.unshaped)
+    }
 }
 
 // === impl Ready ===
@@ -168,6 +186,28 @@ impl Queues {
             queue.tag == tag && queue.slot == slot
         };
         self.by_tag.find(hash, is_it).map(|at| QueueId(*at))
+    }
+
+    /// Fetches the queue that a message will get in [`AHEAD`] turns: that of its tag, or one that is not used.
+    #[inline]
+    pub fn fetch_for(&self, tag: u64, slot: Slot) {
+        let mut any = false;
+        let _none = self.by_tag.find(hash(tag, slot), |at| {
+            cache::fetch(&self.queues[*at as usize]);
+            any = true;
+            false
+        });
+        if !any && let Some(at) = self.unused.len().checked_sub(AHEAD) {
+            cache::fetch(&self.queues[self.unused[at] as usize]);
+        }
+    }
+
+    /// Fetches the queue of a message whose turn comes.
+    #[inline]
+    pub fn fetch(&self, id: QueueId) {
+        if let Some(queue) = self.queues.get(id.0 as usize) {
+            cache::fetch(queue);
+        }
     }
 
     fn find_or_make(&mut self, tag: u64, slot: Slot) -> QueueId {
@@ -348,6 +388,9 @@ impl Queues {
         let start = taken.len();
         while taken.len() - start < bounds.messages {
             let Some(id) = self.next_listed(lane) else { return };
+            if let Some(next) = self.fresh.get(AHEAD) {
+                self.fetch(QueueId(next.1));
+            }
             let room = bounds.messages - (taken.len() - start);
             let mut quantum = bounds.of_a_tag.min(room);
             self.unlist(id);

@@ -104,21 +104,9 @@ impl Engine {
         Put::Kept { body, bytes }
     }
 
-    /// Shapes a message that waited as it was read. Gives it back if that cannot be: then it is another's or waits.
-    /// `is_first`: whether nothing before it in its order is in hand.
-    #[inline]
+    /// Shapes a message that waited as it was read ([`Taken::is_unshaped`]). Gives it back if that cannot be: then it is
+    /// another's or waits. `is_first`: whether nothing before it in its order is in hand.
     pub(super) fn shape_taken(
-        &mut self,
-        taken: Taken,
-        is_first: impl FnOnce() -> bool,
-    ) -> Result<Taken, Option<Taken>> {
-        match &taken.message.body {
-            Body::Copy(record) if record.unshaped => self.shape_copy(taken, is_first),
-            _ => Ok(taken),
-        }
-    }
-
-    fn shape_copy(
         &mut self,
         mut taken: Taken,
         is_first: impl FnOnce() -> bool,

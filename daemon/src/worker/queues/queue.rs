@@ -201,17 +201,27 @@ impl Line {
         self.first.as_mut()
     }
 
+    #[inline]
     pub(super) fn push_back(&mut self, message: Queued) {
         if self.first.is_none() {
             self.first = Some(message);
         } else {
-            self.rest.get_or_insert_default().push_back(message);
+            self.push_behind(message);
         }
     }
 
+    #[inline(never)]
+    fn push_behind(&mut self, message: Queued) {
+        self.rest.get_or_insert_default().push_back(message);
+    }
+
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Queued> {
-        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
-        std::mem::replace(&mut self.first, next)
+        let first = self.first.take();
+        if let Some(rest) = &mut self.rest {
+            self.first = rest.pop_front();
+        }
+        first
     }
 
     /// Where the message at `offset` stands, or would.
