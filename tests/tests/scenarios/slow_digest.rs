@@ -29,8 +29,8 @@ pub const RUNS: &[Run] = &[
 ];
 
 const PARTITIONS: u64 = 8;
-/// As many as partitions: with the order of partitions each has one.
-const LANES: u64 = 8;
+/// By key there are so many that the one with the slow message is less than a tenth of what they can do.
+const LANES_BY_KEY: u64 = 16;
 const WORK_US: u64 = 4_000;
 /// Bytes of a message: what comes in 6 s behind one of a partition is more than 1 MiB.
 const SIZE: usize = 1_000;
@@ -46,13 +46,18 @@ enum Memory {
 fn run(kafka: &Kafka, isolation: Isolation, order: Order, memory: Memory) -> Outcome {
     let mut stage = Stage::in_order_of(order, kafka, "slow", PARTITIONS as i32)?;
     let (slow_ms, least) = if scale::soak() { (60_000, 0.9) } else { (6_000, 0.7) };
-    // No more than the lanes can do, so there is always something to do.
-    let a_second = LANES * 1_000_000 / WORK_US;
+    let lanes = match order {
+        // Each has one.
+        Order::Partition => PARTITIONS,
+        _ => LANES_BY_KEY,
+    };
+    // As many as the lanes can do, so there is always something to do.
+    let a_second = lanes * 1_000_000 / WORK_US;
     let before = a_second * slow_ms / 2_000;
     let count = before + a_second * slow_ms / 1_000 + a_second;
     produce(&mut stage, 0..before)?;
     let slow = before;
-    let mut route = stage.route(isolation).lanes(order, LANES as u32).with(
+    let mut route = stage.route(isolation).lanes(order, lanes as u32).with(
         "settings",
         json!({"work_us": WORK_US, "slow": [slow], "slow_ms": slow_ms}),
     );
