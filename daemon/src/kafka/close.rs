@@ -28,6 +28,8 @@ pub enum CloseOutcome {
 const TURN: Duration = Duration::from_millis(10);
 /// What is kept of the deadline for closing, once the group was told or could not be.
 const CLOSE: Duration = Duration::from_secs(2);
+/// How long the answer to a first JoinGroup may take.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How long a coordinator that was last seen down may take to prove that it is not.
 const PROBE: Duration = Duration::from_millis(300);
 /// What is kept of the deadline for destroying the client.
@@ -92,12 +94,17 @@ impl Consumer {
     /// broker reads a LeaveGroup behind it when the group has rebalanced, and by then nobody is there. In either case
     /// the others would wait for it until its session ends.
     fn say_goodbye(&self, end: Instant, handler: &mut dyn Rebalance) {
+        let is_out = |client: &Self| client.handle.context().coordinator_down();
+        if !self.leaves.get() && !self.is_kip_848 && !self.is_member() {
+            // It may have asked for its id (KIP-394). The group counts on whoever was given one and cannot be told that the
+            // client is gone before the client knows it: the next rebalance would wait until a session has passed.
+            let answered = end.min(Instant::now() + ANSWER);
+            self.serve_until(answered, handler, |client| client.is_member() || is_out(client));
+        }
         // Once: librdkafka takes a second time for a bug of its own. Where it fails there is nothing to leave.
         if self.fatal_error().is_none() && (self.leaves.get() || self.unsubscribe().is_ok()) {
             let end = end.checked_sub(CLOSE).unwrap_or(end);
-            self.serve_until(end, handler, |client| {
-                !client.is_member() || client.handle.context().coordinator_down()
-            });
+            self.serve_until(end, handler, |client| !client.is_member() || is_out(client));
         }
     }
 

@@ -181,6 +181,12 @@ impl Consumer {
         })
     }
 
+    /// It keeps its place in the group when it closes, for who comes with the same id.
+    #[must_use]
+    pub fn is_static_member(&self) -> bool {
+        self.is_static
+    }
+
     /// Leaves the group; also a static member gives its partitions up. They are revoked by the next `batch` calls.
     pub fn unsubscribe(&self) -> Result<(), ClientError> {
         self.leaves.set(true);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use devour_tests::{
-    daemon::Signal,
+    daemon::{Line, Settings, Signal},
     kafka::Kafka,
     members::Members,
     scenario::{Isolation, Outcome, Run},
@@ -15,6 +15,7 @@ use devour_tests::{
 use serde_json::json;
 
 pub const RUNS: &[Run] = &[
+    Run::Shared("as_it_asks_to_join", as_it_asks_to_join),
     Run::Shared("while_it_joins", while_it_joins),
     Run::Shared("while_others_are_awaited", while_others_are_awaited),
     Run::Shared("without_partitions", |kafka| without_partitions(kafka, "classic")),
@@ -25,6 +26,38 @@ pub const RUNS: &[Run] = &[
 
 /// Well below the session timeout of 45 s, and above the heartbeat of 3 s by which a member learns of a rebalance.
 const SOON: Duration = Duration::from_secs(20);
+
+/// How often one ends as it asks: to hit the moment once is enough.
+const ASKING: usize = 3;
+
+/// Daemons that end before they know that the group knows them.
+fn as_it_asks_to_join(kafka: &Kafka) -> Outcome {
+    let mut stage = Stage::new(kafka, "asking", 6)?;
+    let mut members = Members::new("asking", 3, &telling(&stage))?;
+    members.join(0)?;
+    members.await_shared_out(6, SOON)?;
+    for _ in 0..ASKING {
+        members.join(1)?;
+        let daemon = members.member(1).daemon().ok_or("it was started")?;
+        daemon.wait_for("it to ask", SOON, says_it_joins)?;
+        members.leave(1)?;
+        members.await_away(1)?;
+    }
+    // One that is still counted on would be waited for.
+    members.join(2)?;
+    members.await_shared_out(6, SOON)?;
+    stage.produce(0..600)?;
+    stage.await_all()?;
+    members.leave_all()?;
+    stage.all_is_committed()?;
+    stage.verdict()?.once_in_order()?;
+    Ok(())
+}
+
+/// librdkafka says in words where it stands in a rebalance.
+fn says_it_joins(line: &Line) -> bool {
+    line.says("[thrd:main]") && line.raw.contains("-> wait-join")
+}
 
 fn while_it_joins(kafka: &Kafka) -> Outcome {
     let mut stage = Stage::new(kafka, "joining", 6)?;
@@ -52,17 +85,7 @@ fn while_it_joins(kafka: &Kafka) -> Outcome {
 
 fn while_others_are_awaited(kafka: &Kafka) -> Outcome {
     let mut stage = Stage::new(kafka, "awaited", 6)?;
-    // Committed at the stop alone: what is digested is not committed when the rebalance begins.
-    let route = stage
-        .route(Isolation::Process)
-        .commit_every_ms(3_600_000)
-        .with("membership", json!("dynamic"));
-    // librdkafka says in words where it stands in a rebalance.
-    let settings = stage
-        .settings(route)
-        .with("librdkafka", json!({"debug": "cgrp"}))
-        .with("log", json!({"format": "json", "level": "debug"}));
-    let mut members = Members::new("awaited", 3, &settings)?;
+    let mut members = Members::new("awaited", 3, &telling(&stage))?;
     members.join(0)?;
     members.join(1)?;
     members.await_shared_out(6, SOON)?;
@@ -74,9 +97,7 @@ fn while_others_are_awaited(kafka: &Kafka) -> Outcome {
     let from = members.member(1).log().len();
     members.join(2)?;
     let other = members.member(1).daemon().ok_or("it was started")?;
-    other.wait_for_from(from, "it to wait for the others", SOON, |line| {
-        line.says("[thrd:main]") && line.raw.contains("-> wait-join")
-    })?;
+    other.wait_for_from(from, "it to wait for the others", SOON, says_it_joins)?;
     let from = members.member(1).log().len();
     members.leave(1)?;
     let other = members.member(1).daemon().ok_or("it was started")?;
@@ -90,6 +111,18 @@ fn while_others_are_awaited(kafka: &Kafka) -> Outcome {
     stage.all_is_committed()?;
     stage.verdict()?.once_in_order()?;
     Ok(())
+}
+
+/// Committed at the stop alone: what is digested is not committed when a rebalance begins.
+fn telling(stage: &Stage<'_>) -> Settings {
+    let route = stage
+        .route(Isolation::Process)
+        .commit_every_ms(3_600_000)
+        .with("membership", json!("dynamic"));
+    stage
+        .settings(route)
+        .with("librdkafka", json!({"debug": "cgrp"}))
+        .with("log", json!({"format": "json", "level": "debug"}))
 }
 
 fn signal(members: &Members, index: usize, signal: Signal) -> Outcome {
