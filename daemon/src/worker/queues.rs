@@ -8,7 +8,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use hashbrown::HashTable;
@@ -18,7 +18,9 @@ use crate::{
     os::cache,
 };
 
+mod partitions;
 mod queue;
+mod waits;
 
 use queue::Queue;
 pub use queue::{Body, Queued, Waiting};
@@ -586,129 +588,11 @@ impl Queues {
         emptied
     }
 
-    /// The tag waits from now on. `in_hand`: how many of its messages are out, where the queue is made by this (they
-    /// were not taken from it).
-    pub fn wait(
-        &mut self,
-        tag: u64,
-        slot: Slot,
-        waiting: Waiting,
-        held_by: Option<usize>,
-        in_hand: u32,
-    ) -> QueueId {
-        let id = self.find_or_make_with(tag, slot, in_hand);
-        self.unlist(id);
-        if let Waiting::Until(at) = waiting {
-            let life = self.queue(id).life;
-            self.timed.push(Reverse((at, id.0, life)));
-        }
-        let queue = self.queue_mut(id);
-        let rare = queue.rare_mut();
-        if held_by.is_some() {
-            rare.held_by = held_by;
-        }
-        let before = rare.waiting.replace(waiting);
-        self.waiting += usize::from(before.is_none());
-        id
-    }
-
-    /// The instance of that lane passes over the tag until it is let go, though it does not wait for anything.
-    pub fn hold(&mut self, tag: u64, slot: Slot, held_by: usize, in_hand: u32) -> QueueId {
-        let id = self.find_or_make_with(tag, slot, in_hand);
-        self.queue_mut(id).rare_mut().held_by = Some(held_by);
-        id
-    }
-
-    /// The tag waits no more.
-    pub fn go_on(&mut self, tag: u64, slot: Slot) -> Option<Emptied> {
-        let id = self.find(tag, slot)?;
-        let queue = self.queue_mut(id);
-        if queue.rare().is_some_and(|rare| rare.waiting.take().is_some()) {
-            // Entries of its wait are of another life.
-            queue.life = queue.life.wrapping_add(1);
-            self.waiting -= 1;
-        }
-        self.settle(id)
-    }
-
-    /// The message at `offset` of a tag that waits failed at `now_ms` (since the epoch): when it failed first.
-    pub fn first_failure(&mut self, tag: u64, slot: Slot, offset: i64, now_ms: i64) -> i64 {
-        let Some(id) = self.find(tag, slot) else {
-            return now_ms;
-        };
-        let rare = self.queue_mut(id).rare_mut();
-        match rare.failing {
-            Some((known, first)) if known == offset => first,
-            _ => {
-                rare.failing = Some((offset, now_ms));
-                now_ms
-            }
-        }
-    }
-
-    /// The first message of a waiting tag is as if it had never been tried.
-    pub fn forget_attempts(&mut self, tag: u64, slot: Slot) {
-        let Some(id) = self.find(tag, slot) else { return };
-        let queue = self.queue_mut(id);
-        if let Some(rare) = queue.rare() {
-            rare.failing = None;
-        }
-        if let Some(first) = queue.messages.front_mut() {
-            first.attempt = 1;
-            if let Body::Copy(record) = &mut first.body {
-                record.attempt = 1;
-            }
-        }
-    }
-
     /// Offset of a tag's first message.
     #[must_use]
     pub fn first(&self, tag: u64, slot: Slot) -> Option<i64> {
         let queue = self.queue(self.find(tag, slot)?);
         queue.messages.front().map(|first| first.offset)
-    }
-
-    /// Ends the waits whose time has come.
-    pub fn end_waits(&mut self, now: Instant) -> Vec<Emptied> {
-        let mut emptied = Vec::new();
-        while self.timed.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
-            let Some(Reverse((_, at, life))) = self.timed.pop() else {
-                break;
-            };
-            let queue = &self.queues[at as usize];
-            if queue.life == life && matches!(queue.waiting(), Some(Waiting::Until(_))) {
-                let (tag, slot) = (queue.tag, queue.slot);
-                emptied.extend(self.go_on(tag, slot));
-            }
-        }
-        emptied
-    }
-
-    /// When the next wait ends.
-    #[must_use]
-    pub fn next_end(&mut self) -> Option<Instant> {
-        while let Some(Reverse((at, queue, life))) = self.timed.peek() {
-            let found = &self.queues[*queue as usize];
-            if found.life == *life && matches!(found.waiting(), Some(Waiting::Until(_))) {
-                return Some(*at);
-            }
-            self.timed.pop();
-        }
-        None
-    }
-
-    /// What a tag waits for.
-    #[must_use]
-    pub fn waiting(&self, tag: u64, slot: Slot) -> Option<&Waiting> {
-        self.find(tag, slot).and_then(|id| self.queue(id).waiting())
-    }
-
-    /// Tags that wait, with their partition and what for.
-    pub fn all_waiting(&self) -> impl Iterator<Item = (u64, Slot, &Waiting)> {
-        let any = if self.waiting == 0 { 0 } else { self.queues.len() };
-        self.queues[..any]
-            .iter()
-            .filter_map(|queue| Some((queue.tag, queue.slot, queue.waiting()?)))
     }
 
     /// All tags that have a queue, with their partition.
@@ -719,12 +603,6 @@ impl Queues {
             .map(|at| &self.queues[*at as usize])
             .map(|queue| (queue.tag, queue.slot))
             .collect()
-    }
-
-    /// How many tags wait.
-    #[must_use]
-    pub fn waiting_tags(&self) -> usize {
-        self.waiting
     }
 
     /// The messages of a tag that lie in the stock, to be copied out of it: `copy` gives the record of each.
@@ -752,106 +630,6 @@ impl Queues {
         queue.bytes -= message.bytes as usize;
         self.count_out(&message);
         Some(message)
-    }
-
-    /// Everything of a partition goes: what waits is given to `dropped`. What is in hand is let go later. The tags that a
-    /// lane holds.
-    pub fn drop_slot(&mut self, slot: Slot, mut dropped: impl FnMut(Queued)) -> Vec<Emptied> {
-        let mut held = Vec::new();
-        self.held_back.remove(&slot);
-        self.leaving.remove(&slot);
-        let ids: Vec<QueueId> = self
-            .by_tag
-            .iter()
-            .map(|at| QueueId(*at))
-            .filter(|id| self.queue(*id).slot == slot)
-            .collect();
-        for id in ids {
-            self.unlist(id);
-            let queue = self.queue_mut(id);
-            queue.bytes = 0;
-            let waited = queue.rare().is_some_and(|rare| rare.waiting.take().is_some());
-            let messages = queue.messages.take_all();
-            self.waiting -= usize::from(waited);
-            for message in messages {
-                self.count_out(&message);
-                dropped(message);
-            }
-            let queue = self.queue_mut(id);
-            if let Some(lane) = queue.take_held_by() {
-                held.push(Emptied {
-                    slot,
-                    tag: queue.tag,
-                    held_by: Some(lane),
-                });
-            }
-            if self.queue(id).in_hand == 0 {
-                self.forget(id);
-            }
-        }
-        held
-    }
-
-    /// Nothing of a partition is taken any more: it is about to be dropped.
-    pub fn leave(&mut self, slot: Slot) {
-        self.leaving.insert(slot);
-    }
-
-    /// Nothing new of a partition begins beyond `frontier` (retries do), or all of it may again.
-    pub fn hold_back(&mut self, slot: Slot, frontier: Option<i64>) {
-        let known = match frontier {
-            Some(frontier) => self.held_back.insert(slot, frontier),
-            None => self.held_back.remove(&slot),
-        };
-        if known.is_some() {
-            for entry in std::mem::take(&mut self.set_aside) {
-                // One that is listed elsewhere by now is of another life.
-                match self.queue(QueueId(entry.1)).bound_to() {
-                    None => self.again.push(Reverse(entry)),
-                    Some(lane) => self.bound_mut(lane).listed.push(Reverse(entry)),
-                }
-            }
-        }
-    }
-
-    /// What waits behind messages in hand and has not moved for `patience`, by partition.
-    pub fn standing(&mut self, now: Instant, patience: Duration) -> HashMap<Slot, Ready> {
-        let mut standing: HashMap<Slot, Ready> = HashMap::new();
-        for at in self.by_tag.iter() {
-            let queue = &mut self.queues[*at as usize];
-            let first = queue.messages.front().filter(|_| queue.in_hand > queue.buffered);
-            let Some(first) = first.map(|first| first.offset) else {
-                if let Some(rare) = queue.rare() {
-                    rare.stands = None;
-                }
-                continue;
-            };
-            let (slot, messages, bytes) = (queue.slot, queue.messages.len(), queue.bytes);
-            let stands = &mut queue.rare_mut().stands;
-            match stands {
-                Some((offset, since)) if *offset == first => {
-                    if now.saturating_duration_since(*since) >= patience {
-                        standing.entry(slot).or_default().add(messages, bytes);
-                    }
-                }
-                _ => *stands = Some((first, now)),
-            }
-        }
-        standing
-    }
-
-    /// Tags that the instance of a lane passes over until it is told to let them go.
-    pub fn held_tags(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.queues
-            .iter()
-            .filter_map(|queue| Some((queue.held_by()?, queue.tag)))
-    }
-
-    /// A new instance holds no tag.
-    pub fn forget_holds(&mut self) {
-        for queue in &mut self.queues {
-            queue.take_held_by();
-        }
     }
 
     /// Messages that wait for whatever reason.
@@ -898,23 +676,6 @@ impl Queues {
     #[must_use]
     pub fn copied_bytes(&self) -> usize {
         self.copied_bytes
-    }
-
-    /// Whether the first message of a tag lies in a copy.
-    #[must_use]
-    pub fn slots_with_copies(&self) -> HashSet<Slot> {
-        let has = |queue: &&Queue| {
-            queue
-                .messages
-                .iter()
-                .any(|message| matches!(message.body, Body::Copy(_)))
-        };
-        self.by_tag
-            .iter()
-            .map(|at| &self.queues[*at as usize])
-            .filter(has)
-            .map(|queue| queue.slot)
-            .collect()
     }
 }
 

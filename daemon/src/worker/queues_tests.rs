@@ -1,7 +1,7 @@
 //! The ready queues against a model: order within a tag, one lane for a tag, nobody starved, nothing lost.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
