@@ -1,19 +1,26 @@
 //! `devourd pause`, `resume`, `stop`, `start`, `restart` and `skip`: what a running daemon is told over its control socket.
-//! They read no settings.
+//! Of the settings they read where that is, and only where `--settings` names a file.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
 use super::{DONE, FAILED};
-use crate::admin::{self, Answer, Request};
+use crate::{
+    admin::{self, Answer, Request},
+    settings::{self, Finding, ProcessEnvironment, Severity},
+};
 
 /// Which daemon.
 #[derive(clap::Args)]
 pub(super) struct Socket {
-    /// The daemon's control socket.
-    #[arg(long, env = "DEVOUR_SOCKET", value_name = "FILE", default_value = admin::DEFAULT)]
-    pub(super) socket: PathBuf,
+    /// The daemon's control socket; else `control_socket` of the file that `--settings` names, else
+    /// /run/devour/control.sock.
+    #[arg(long, env = "DEVOUR_SOCKET", value_name = "FILE")]
+    socket: Option<PathBuf>,
     /// Print the answer as JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -63,7 +70,7 @@ pub(super) struct Skip {
     /// Name of the route.
     route: String,
     /// The message that its partition waits for, as the log names it.
-    #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = place)]
+    #[arg(value_name = "TOPIC/PARTITION@OFFSET", value_parser = message)]
     message: Place,
     #[command(flatten)]
     socket: Socket,
@@ -77,44 +84,58 @@ struct Place {
     offset: i64,
 }
 
-pub(super) fn pause(args: &Routes) -> u8 {
+pub(super) fn pause(settings: Option<&Path>, args: &Routes) -> u8 {
     let route = args.route.clone();
-    ask("pause", &args.socket, &Request::Pause { route }, |done| {
-        lines(done, "paused", |said| match said["in_hand"].as_u64() {
-            None => "paused; the route is busy now and pauses as soon as it can".to_owned(),
-            Some(0) => "paused".to_owned(),
-            Some(in_hand) => format!("paused; {in_hand} messages in hand are finished yet"),
-        })
-    })
+    ask(
+        "pause",
+        settings,
+        &args.socket,
+        &Request::Pause { route },
+        |done| {
+            lines(done, "paused", |said| match said["in_hand"].as_u64() {
+                None => "paused; the route is busy now and pauses as soon as it can".to_owned(),
+                Some(0) => "paused".to_owned(),
+                Some(in_hand) => format!("paused; {in_hand} messages in hand are finished yet"),
+            })
+        },
+    )
 }
 
-pub(super) fn resume(args: &Routes) -> u8 {
+pub(super) fn resume(settings: Option<&Path>, args: &Routes) -> u8 {
     let route = args.route.clone();
-    ask("resume", &args.socket, &Request::Resume { route }, |done| {
-        lines(done, "resumed", |said| {
-            let resumed: Vec<&str> = said["resumed"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|one| one.as_str())
-                .collect();
-            match (said["was_paused"] == true, resumed.is_empty()) {
-                _ if said["busy"] == true => "the route is busy now and resumes as soon as it can".to_owned(),
-                (true, true) => "resumed".to_owned(),
-                (true, false) => format!("resumed; tried again: {}", resumed.join(", ")),
-                (false, false) => format!("tried again: {}", resumed.join(", ")),
-                (false, true) => "is not paused and has nothing that is stopped".to_owned(),
-            }
-        })
-    })
+    ask(
+        "resume",
+        settings,
+        &args.socket,
+        &Request::Resume { route },
+        |done| {
+            lines(done, "resumed", |said| {
+                let resumed: Vec<&str> = said["resumed"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|one| one.as_str())
+                    .collect();
+                match (said["was_paused"] == true, resumed.is_empty()) {
+                    _ if said["busy"] == true => {
+                        "the route is busy now and resumes as soon as it can".to_owned()
+                    }
+                    (true, true) => "resumed".to_owned(),
+                    (true, false) => format!("resumed; tried again: {}", resumed.join(", ")),
+                    (false, false) => format!("tried again: {}", resumed.join(", ")),
+                    (false, true) => "is not paused and has nothing that is stopped".to_owned(),
+                }
+            })
+        },
+    )
 }
 
-pub(super) fn stop(args: &Stop) -> u8 {
+pub(super) fn stop(settings: Option<&Path>, args: &Stop) -> u8 {
     let request = Request::Stop {
         route: args.which.route.clone(),
         all: args.which.all,
     };
-    ask("stop", &args.socket, &request, |done| {
+    ask("stop", settings, &args.socket, &request, |done| {
         lines(done, "stopped", |said| match said["left"].as_u64() {
             None | Some(0) => "stopped".to_owned(),
             Some(left) => {
@@ -124,19 +145,23 @@ pub(super) fn stop(args: &Stop) -> u8 {
     })
 }
 
-pub(super) fn start(args: &Routes) -> u8 {
+pub(super) fn start(settings: Option<&Path>, args: &Routes) -> u8 {
     let route = args.route.clone();
-    ask("start", &args.socket, &Request::Start { route }, |done| {
-        lines(done, "started", |said| format!("started{}", in_process(said)))
-    })
+    ask(
+        "start",
+        settings,
+        &args.socket,
+        &Request::Start { route },
+        |done| lines(done, "started", |said| format!("started{}", in_process(said))),
+    )
 }
 
-pub(super) fn restart(args: &Restart) -> u8 {
+pub(super) fn restart(settings: Option<&Path>, args: &Restart) -> u8 {
     let request = Request::Restart {
         route: args.route.clone(),
         client: args.client,
     };
-    ask("restart", &args.socket, &request, |done| {
+    ask("restart", settings, &args.socket, &request, |done| {
         lines(done, "restarted", |said| format!("restarted{}", in_process(said)))
     })
 }
@@ -161,7 +186,7 @@ fn lines(done: &Value, key: &str, say: impl Fn(&Value) -> String) -> String {
     lines.join("\n")
 }
 
-pub(super) fn skip(args: &Skip) -> u8 {
+pub(super) fn skip(settings: Option<&Path>, args: &Skip) -> u8 {
     let Place {
         topic,
         partition,
@@ -173,13 +198,19 @@ pub(super) fn skip(args: &Skip) -> u8 {
         partition,
         offset,
     };
-    ask("skip", &args.socket, &request, |done| {
+    ask("skip", settings, &args.socket, &request, |done| {
         format!("skipped: {}", done["skipped"].as_str().unwrap_or_default())
     })
 }
 
-fn ask(command: &str, socket: &Socket, request: &Request, say: impl FnOnce(&Value) -> String) -> u8 {
-    match exchange(socket, request) {
+fn ask(
+    command: &str,
+    settings: Option<&Path>,
+    socket: &Socket,
+    request: &Request,
+    say: impl FnOnce(&Value) -> String,
+) -> u8 {
+    match exchange(settings, socket, request) {
         done @ Answer::Done(_) if socket.json => print_json(&done),
         Answer::Done(done) => print(&say(&done)),
         failed @ Answer::Failed { .. } => print_failed(command, socket, &failed),
@@ -187,8 +218,32 @@ fn ask(command: &str, socket: &Socket, request: &Request, say: impl FnOnce(&Valu
 }
 
 /// The daemon's answer; that there is none is a failure like any other.
-pub(super) fn exchange(socket: &Socket, request: &Request) -> Answer {
-    admin::ask(&socket.socket, request).unwrap_or_else(|error| Answer::failed(error.to_string()))
+pub(super) fn exchange(settings: Option<&Path>, socket: &Socket, request: &Request) -> Answer {
+    let asked = place_of(settings, socket)
+        .and_then(|path| admin::ask(&path, request).map_err(|error| error.to_string()));
+    asked.unwrap_or_else(Answer::failed)
+}
+
+/// Where the daemon listens.
+fn place_of(settings: Option<&Path>, socket: &Socket) -> Result<PathBuf, String> {
+    let named =
+        match (&socket.socket, settings) {
+            (Some(path), _) => Some(path.clone()),
+            (None, None) => None,
+            (None, Some(file)) => {
+                let found = settings::load(file, &ProcessEnvironment);
+                let read = found.map_err(|findings| {
+                let first = findings.sorted().into_iter().find(|finding| finding.severity == Severity::Error);
+                format!(
+                    "{} does not tell the control socket: {}. `--socket FILE` or DEVOUR_SOCKET names it too",
+                    file.display(),
+                    first.map_or_else(|| "it cannot be used".to_owned(), Finding::title),
+                )
+            });
+                read?.control_socket
+            }
+        };
+    Ok(named.unwrap_or_else(|| PathBuf::from(admin::DEFAULT)))
 }
 
 /// Who reads may have gone, as `head` does: that is no failure of ours.
@@ -212,7 +267,7 @@ pub(super) fn print_failed(command: &str, socket: &Socket, answer: &Answer) -> u
     FAILED
 }
 
-fn place(text: &str) -> Result<Place, String> {
+fn message(text: &str) -> Result<Place, String> {
     let form = || "expected TOPIC/PARTITION@OFFSET, such as `orders/3@1708`".to_owned();
     let (partition, offset) = text.rsplit_once('@').ok_or_else(form)?;
     let (topic, partition) = partition.rsplit_once('/').ok_or_else(form)?;
@@ -239,11 +294,11 @@ mod tests {
             partition: 3,
             offset: 1708,
         };
-        assert_eq!(place("orders.eu/3@1708"), Ok(expected));
+        assert_eq!(message("orders.eu/3@1708"), Ok(expected));
         for wrong in [
             "", "orders", "orders/3", "orders@3", "/3@1", "o/x@1", "o/-1@1", "o/1@-1", "o/1@",
         ] {
-            assert!(place(wrong).is_err(), "{wrong}");
+            assert!(message(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,9 +1,14 @@
 //! `devourd reload`: tells a running daemon to read its settings and plugins again. With `--wait` it prints the receipt,
 //! and its exit status is the reload's.
 
-use super::{DONE, FAILED, control::Socket};
+use std::path::Path;
+
+use super::{
+    DONE, FAILED,
+    control::{Socket, exchange},
+};
 use crate::{
-    admin::{self, Answer, Request},
+    admin::{Answer, Request},
     supervisor::receipt::{Outcome, Receipt},
 };
 
@@ -16,12 +21,11 @@ pub(super) struct Args {
     socket: Socket,
 }
 
-pub(super) fn run(args: &Args) -> u8 {
+pub(super) fn run(settings: Option<&Path>, args: &Args) -> u8 {
     let request = Request::Reload { wait: args.wait };
-    let done = match admin::ask(&args.socket.socket, &request) {
-        Ok(Answer::Done(done)) => done,
-        Ok(Answer::Failed { error }) => return say_failed(args, &error),
-        Err(error) => return say_failed(args, &error.to_string()),
+    let done = match exchange(settings, &args.socket, &request) {
+        Answer::Done(done) => done,
+        Answer::Failed { error } => return say_failed(args, &error),
     };
     if !args.wait {
         if args.socket.json {

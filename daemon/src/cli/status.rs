@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write,
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -50,11 +51,11 @@ const OF_PARTITIONS: &[Column] = &[
     Column::new("LAG", Align::Right),
 ];
 
-pub(super) fn status(args: &Args) -> u8 {
+pub(super) fn status(settings: Option<&Path>, args: &Args) -> u8 {
     let request = Request::Status {
         route: args.route.clone(),
     };
-    let answer = exchange(&args.socket, &request);
+    let answer = exchange(settings, &args.socket, &request);
     if args.socket.json {
         return match answer {
             Answer::Done(status) => super::control::print_json(&status),

@@ -83,7 +83,8 @@ impl Finding {
     }
 
     /// `consumer_routes.orders.topic: expected ...`, or the message alone for the whole file.
-    fn title(&self) -> String {
+    #[must_use]
+    pub fn title(&self) -> String {
         let key = self.key.to_string();
         if key.is_empty() {
             self.message.clone()

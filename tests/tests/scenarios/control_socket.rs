@@ -1,6 +1,6 @@
 //! The control socket: a dead daemon's file is replaced, a living one's is an error that names its process; the file is
-//! its user's and group's alone and goes with the daemon. A plugin cannot use it. Where nobody named it and it cannot be
-//! made, the daemon works without.
+//! its user's and group's alone and goes with the daemon. The daemon's settings tell a command where it is. A plugin
+//! cannot use it. Where nobody named it and it cannot be made, the daemon works without.
 
 use std::{
     fs,
@@ -54,6 +54,19 @@ fn file() -> Outcome {
         Ok(())
     };
     nothing_stopped("a first daemon")?;
+    // Of the settings alone.
+    let named = || -> Result<Finished, Failed> {
+        let mut command = home.command()?;
+        command.env_remove("DEVOUR_SOCKET").arg("--settings").arg(home.settings_file()).arg("status");
+        Ok(command::run(&mut command, SOON)?)
+    };
+    named()?.expect("its settings", 0).says("its settings", ["ledger"]);
+    let whole = fs::read(home.settings_file())?;
+    fs::write(home.settings_file(), r#"{"hosts": 1}"#)?;
+    named()?
+        .expect("settings with an error", 1)
+        .says("settings with an error", ["does not tell the control socket", "consumer_routes", "--socket"]);
+    fs::write(home.settings_file(), whole)?;
 
     let mut second = home.command()?;
     second.arg("--settings").arg(home.settings_file());
