@@ -39,6 +39,8 @@ pub enum Standing {
     Leaving,
 }
 
+/// A daemon's log names so many partitions in a line.
+pub const NAMED: usize = 20;
 /// How long a daemon may take to end.
 const END: Duration = Duration::from_secs(60);
 
@@ -139,7 +141,8 @@ impl Members {
         let here = self.here()?;
         let members = &self.members;
         wait::until_told("the partitions to be shared out", within, || {
-            let owned: Vec<BTreeSet<Partition>> = here.iter().map(|&index| members[index].owns()).collect();
+            let owned: Option<Vec<_>> = here.iter().map(|&index| members[index].owns()).collect();
+            let owned = owned.ok_or("a log names the first ones only of what its daemon has")?;
             let counts: Vec<usize> = owned.iter().map(BTreeSet::len).collect();
             let all: BTreeSet<&Partition> = owned.iter().flatten().collect();
             let (least, most) = (counts.iter().min(), counts.iter().max());
@@ -208,18 +211,18 @@ impl Member {
         self.daemon.as_ref()
     }
 
-    /// The partitions that its present daemon has, as it said itself.
-    pub fn owns(&self) -> BTreeSet<Partition> {
+    /// The partitions that its present daemon has, as it said itself; `None` if it named the first ones only ([`NAMED`]).
+    pub fn owns(&self) -> Option<BTreeSet<Partition>> {
         let mut owned = BTreeSet::new();
         for line in self.log().all(is_rebalance) {
-            let named = named(&line).unwrap_or_default();
+            let named = named(&line)?;
             if is_revoke(&line) {
                 owned.retain(|one| !named.contains(one));
             } else {
                 owned.extend(named);
             }
         }
-        owned
+        Some(owned)
     }
 }
 
