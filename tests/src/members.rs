@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 use libtest_mimic::Failed;
 
 use crate::{
+    control,
     daemon::{Daemon, Home, Line, Log, Settings, Signal},
     judge::Partition,
     process::Exit,
@@ -39,8 +40,6 @@ pub enum Standing {
     Leaving,
 }
 
-/// A daemon's log names so many partitions in a line.
-pub const NAMED: usize = 20;
 /// How long a daemon may take to end.
 const END: Duration = Duration::from_secs(60);
 
@@ -141,8 +140,8 @@ impl Members {
         let here = self.here()?;
         let members = &self.members;
         wait::until_told("the partitions to be shared out", within, || {
-            let owned: Option<Vec<_>> = here.iter().map(|&index| members[index].owns()).collect();
-            let owned = owned.ok_or("a log names the first ones only of what its daemon has")?;
+            let owned: Result<Vec<_>, Failed> = here.iter().map(|&index| members[index].owns()).collect();
+            let owned = owned.map_err(|error| format!("{error:?}"))?;
             let counts: Vec<usize> = owned.iter().map(BTreeSet::len).collect();
             let all: BTreeSet<&Partition> = owned.iter().flatten().collect();
             let (least, most) = (counts.iter().min(), counts.iter().max());
@@ -211,18 +210,18 @@ impl Member {
         self.daemon.as_ref()
     }
 
-    /// The partitions that its present daemon has, as it said itself; `None` if it named the first ones only ([`NAMED`]).
-    pub fn owns(&self) -> Option<BTreeSet<Partition>> {
-        let mut owned = BTreeSet::new();
-        for line in self.log().all(is_rebalance) {
-            let named = named(&line)?;
-            if is_revoke(&line) {
-                owned.retain(|one| !named.contains(one));
-            } else {
-                owned.extend(named);
-            }
-        }
-        Some(owned)
+    /// The partitions that its present daemon has, as it says when it is asked.
+    pub fn owns(&self) -> Result<BTreeSet<Partition>, Failed> {
+        let status = control::status_of(&self.home, "ledger")?;
+        let owned = status["assignment"].as_array().into_iter().flatten();
+        let named = owned.map(|one| {
+            let partition = one["partition"]
+                .as_i64()
+                .and_then(|number| number.try_into().ok());
+            one["topic"].as_str().map(str::to_owned).zip(partition)
+        });
+        let named: Option<BTreeSet<Partition>> = named.collect();
+        named.ok_or_else(|| format!("status names no partitions: {status}").into())
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Answer, Request, path::Reachable};
 pub enum AskError {
     /// No daemon listens there.
     #[error(
-        "no devourd answers at {}: {source}. Is it running? `--socket FILE` or DEVOUR_SOCKET names another control socket",
+        "no devourd answers at {}: {source}. Is it running? `--socket FILE`, DEVOUR_SOCKET or `--settings FILE` names another control socket",
         .path.display()
     )]
     Connect {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{DONE, FAILED};
 use crate::{
     admin::{self, Answer, Request},
-    settings::{self, Finding, ProcessEnvironment, Severity},
+    settings::{self, Finding, ProcessEnvironment},
 };
 
 /// Which daemon.
@@ -226,23 +226,18 @@ pub(super) fn exchange(settings: Option<&Path>, socket: &Socket, request: &Reque
 
 /// Where the daemon listens.
 fn place_of(settings: Option<&Path>, socket: &Socket) -> Result<PathBuf, String> {
-    let named =
-        match (&socket.socket, settings) {
-            (Some(path), _) => Some(path.clone()),
-            (None, None) => None,
-            (None, Some(file)) => {
-                let found = settings::load(file, &ProcessEnvironment);
-                let read = found.map_err(|findings| {
-                let first = findings.sorted().into_iter().find(|finding| finding.severity == Severity::Error);
-                format!(
-                    "{} does not tell the control socket: {}. `--socket FILE` or DEVOUR_SOCKET names it too",
-                    file.display(),
-                    first.map_or_else(|| "it cannot be used".to_owned(), Finding::title),
-                )
-            });
-                read?.control_socket
-            }
-        };
+    let named = match (&socket.socket, settings) {
+        (Some(path), _) => Some(path.clone()),
+        (None, None) => None,
+        (None, Some(file)) => settings::control_socket(file, &ProcessEnvironment).map_err(|findings| {
+            let first = findings.sorted().into_iter().next();
+            format!(
+                "{} does not tell the control socket: {}. `--socket FILE` or DEVOUR_SOCKET names it too",
+                file.display(),
+                first.map_or_else(|| "it cannot be used".to_owned(), Finding::title),
+            )
+        })?,
+    };
     Ok(named.unwrap_or_else(|| PathBuf::from(admin::DEFAULT)))
 }
 

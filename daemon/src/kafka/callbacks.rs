@@ -14,6 +14,7 @@ use rdkafka_sys as sys;
 use super::broker_watch::{self, BrokerWatch, Connectivity, Line, Repeats};
 use super::consumer::Consumer;
 use super::errors::{ClientEvent, ErrorClass, ErrorCode, text_of};
+use super::joining::{self, Joining};
 use super::native::entries;
 use super::rebalance::Rebalance;
 use super::sender::SenderReport;
@@ -26,6 +27,7 @@ pub(super) struct Context {
     source_address: Option<IpAddr>,
     /// Without a group of the user's own, what the group's coordinator says concerns nobody.
     has_group: bool,
+    joining: Joining,
     /// Says which brokers are down and which are back. The route's consumer does; a second client need not.
     names_brokers: bool,
     /// An event waits, or the client is finished; never unset in the latter case.
@@ -91,6 +93,7 @@ impl Context {
             route,
             source_address,
             has_group,
+            joining: Joining::default(),
             names_brokers: true,
             attention: AtomicBool::new(false),
             up: AtomicBool::new(false),
@@ -105,6 +108,11 @@ impl Context {
 
     pub(super) fn route(&self) -> &RouteName {
         &self.route
+    }
+
+    /// What it asked its group.
+    pub(super) fn joining(&self) -> &Joining {
+        &self.joining
     }
 
     pub(super) fn connectivity(&self) -> Connectivity {
@@ -315,6 +323,7 @@ pub(super) unsafe fn install(conf: *mut sys::rd_kafka_conf_t, context: &Arc<Cont
         sys::rd_kafka_conf_set_error_cb(conf, Some(error));
         sys::rd_kafka_conf_set_stats_cb(conf, Some(statistics));
         sys::rd_kafka_conf_set_rebalance_cb(conf, Some(rebalance));
+        joining::install(conf, context);
         if context.source_address.is_some() {
             sys::rd_kafka_conf_set_connect_cb(conf, Some(connect));
         }

@@ -1,5 +1,6 @@
 //! The bounded end of a consumer: librdkafka may wait for a broker that never answers, the daemon does not.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use rdkafka_sys as sys;
@@ -28,8 +29,8 @@ pub enum CloseOutcome {
 const TURN: Duration = Duration::from_millis(10);
 /// What is kept of the deadline for closing, once the group was told or could not be.
 const CLOSE: Duration = Duration::from_secs(2);
-/// How long the answer to a first JoinGroup may take.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long a client that was answered may take to make something of it: to ask again, or to be a member.
+const HEARD: Duration = Duration::from_millis(100);
 /// How long a coordinator that was last seen down may take to prove that it is not.
 const PROBE: Duration = Duration::from_millis(300);
 /// What is kept of the deadline for destroying the client.
@@ -37,7 +38,7 @@ const DESTROY: Duration = Duration::from_millis(500);
 
 impl Consumer {
     /// Ends the client within `deadline`. `handler` gets its last `revoked` for whatever is still assigned; what was
-    /// fetched and not given out is dropped. A static member stays a member (unsubscribe first to leave).
+    /// fetched and not given out is dropped. A static member stays a member ([`Consumer::leave_at_close`] else).
     pub fn close(self, deadline: Duration, handler: &mut dyn Rebalance) -> CloseOutcome {
         let end = Instant::now() + deadline;
         let told = self.leave(end, handler);
@@ -68,7 +69,8 @@ impl Consumer {
             self.revoke_rest(handler, Revocation::Lost);
             return false;
         }
-        if self.leaves.get() || !(self.is_static || self.self_assigned.get()) {
+        let stays = self.is_static && !self.leaves_at_close.get();
+        if self.leaves.get() || !(stays || self.self_assigned.get()) {
             self.say_goodbye(end, handler);
         }
         // SAFETY: a live client and queue; a returned error is ours.
@@ -94,18 +96,41 @@ impl Consumer {
     /// broker reads a LeaveGroup behind it when the group has rebalanced, and by then nobody is there. In either case
     /// the others would wait for it until its session ends.
     fn say_goodbye(&self, end: Instant, handler: &mut dyn Rebalance) {
-        let is_out = |client: &Self| client.handle.context().coordinator_down();
-        if !self.leaves.get() && !self.is_kip_848 && !self.is_member() {
-            // It may have asked for its id (KIP-394). The group counts on whoever was given one and cannot be told that the
-            // client is gone before the client knows it: the next rebalance would wait until a session has passed.
-            let answered = end.min(Instant::now() + ANSWER);
-            self.serve_until(answered, handler, |client| client.is_member() || is_out(client));
+        if self.fatal_error().is_some() {
+            return;
         }
+        let end = end.checked_sub(CLOSE).unwrap_or(end);
         // Once: librdkafka takes a second time for a bug of its own. Where it fails there is nothing to leave.
-        if self.fatal_error().is_none() && (self.leaves.get() || self.unsubscribe().is_ok()) {
-            let end = end.checked_sub(CLOSE).unwrap_or(end);
-            self.serve_until(end, handler, |client| !client.is_member() || is_out(client));
+        if !self.leaves.get() {
+            self.await_answer(end, handler);
+            if self.unsubscribe().is_err() {
+                return;
+            }
         }
+        self.serve_until(end, handler, |client| {
+            !client.is_member() || client.handle.context().coordinator_down()
+        });
+    }
+
+    /// Waits for the answer to what the client asked its group, if it has: before the first one librdkafka sees nothing
+    /// to leave, but the group counts on the client already (by an id that it made up, KIP-394; a static member or one of
+    /// KIP-848 by its own), and would until its session ends.
+    fn await_answer(&self, end: Instant, handler: &mut dyn Rebalance) {
+        let context = self.handle.context();
+        let heard: Cell<Option<Instant>> = Cell::new(None);
+        self.serve_until(end, handler, |client| {
+            if !context.joining().has_asked() || context.coordinator_down() {
+                return true;
+            }
+            if context.joining().is_owed() {
+                heard.set(None);
+                return false;
+            }
+            let since = heard.get().unwrap_or_else(Instant::now);
+            heard.set(Some(since));
+            // The first answer may be an id alone, with which it asks again.
+            client.group_member().is_some_and(|member| member.generation > 0) || since.elapsed() >= HEARD
+        });
     }
 
     /// The group counts on this client, as far as librdkafka knows.

@@ -79,6 +79,8 @@ pub struct Consumer {
     pub(super) is_static: bool,
     /// It was told to leave its group, a static member too.
     pub(super) leaves: Cell<bool>,
+    /// When it closes it leaves, a static member too.
+    pub(super) leaves_at_close: Cell<bool>,
     pub(super) farewell: Cell<Farewell>,
     pub(super) is_kip_848: bool,
     pub(super) assignment: RefCell<BTreeSet<TopicPartition>>,
@@ -150,6 +152,7 @@ impl Consumer {
             internal: properties.internal_topics(),
             is_static: properties.get("group.instance.id").is_some(),
             leaves: Cell::new(false),
+            leaves_at_close: Cell::new(false),
             farewell: Cell::new(Farewell::No),
             is_kip_848: properties.is_kip_848(),
             assignment: RefCell::default(),
@@ -181,10 +184,9 @@ impl Consumer {
         })
     }
 
-    /// It keeps its place in the group when it closes, for who comes with the same id.
-    #[must_use]
-    pub fn is_static_member(&self) -> bool {
-        self.is_static
+    /// When it closes it leaves the group also as a static member, which does not come back.
+    pub fn leave_at_close(&self) {
+        self.leaves_at_close.set(true);
     }
 
     /// Leaves the group; also a static member gives its partitions up. They are revoked by the next `batch` calls.

@@ -15,6 +15,7 @@ mod commit;
 mod consumer;
 mod embedded;
 mod errors;
+mod joining;
 mod membership;
 mod native;
 mod producer;

@@ -38,20 +38,65 @@ const SOCKET_TIMEOUT_MS: u64 = 60_000;
 /// # Errors
 /// Everything that is wrong with it, and the warnings.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Findings> {
+    parse(path, &read(path, env)?, env)
+}
+
+/// `control_socket` of a settings file, whatever is wrong with its other keys.
+///
+/// # Errors
+/// The file cannot be read, or it is this key that is wrong.
+pub fn control_socket(path: &Path, env: &dyn Environment) -> Result<Option<PathBuf>, Findings> {
+    const KEY: &str = "control_socket";
+    let Parsed { root, source, .. } = parsed(path, &read(path, env)?)?;
+    let Some(mut root) = root else { return Ok(None) };
+    if let Value::Map(entries) = &mut root.value {
+        entries.retain(|entry| entry.key == KEY);
+    }
+    let mut checker = Checker::new(env);
+    let at = At {
+        path: &KeyPath::root(),
+        key: None,
+    };
+    let tree = checker.block(&ROOT, &root, at);
+    let mut findings = Findings::new(path, Arc::new(source));
+    let of_it = |finding: &Finding| finding.key.last_key() == Some(KEY);
+    checker
+        .findings
+        .into_iter()
+        .filter(of_it)
+        .for_each(|finding| findings.add(finding));
+    if findings.has_errors() {
+        return Err(findings);
+    }
+    Ok(tree.given(KEY))
+}
+
+fn read(path: &Path, env: &dyn Environment) -> Result<Vec<u8>, Findings> {
     let unread = |message: String| Err(Findings::unread(path, message));
-    let bytes = match env.read(path, LARGEST) {
-        Ok(bytes) => bytes,
+    match env.read(path, LARGEST) {
+        Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-            return unread("this is a directory: name the settings file in it".into());
+            unread("this is a directory: name the settings file in it".into())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return unread(
-                "there is no such file: name one by `--settings FILE` or KAFKA_SETTINGS_PATH".into(),
-            );
+            unread("there is no such file: name one by `--settings FILE` or KAFKA_SETTINGS_PATH".into())
         }
-        Err(error) => return unread(format!("the file cannot be read: {error}")),
-    };
-    parse(path, &bytes, env)
+        Err(error) => unread(format!("the file cannot be read: {error}")),
+    }
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> Result<Parsed, Findings> {
+    if bytes.len() as u64 > LARGEST {
+        return Err(Findings::unread(
+            path,
+            "the file is longer than 1 MiB: is this a settings file?",
+        ));
+    }
+    fragments::parsed(bytes).map_err(|(at, message)| {
+        let mut findings = Findings::new(path, Arc::default());
+        findings.add(Finding::new(Severity::Error, &KeyPath::root(), Some(at), message));
+        findings
+    })
 }
 
 /// Checks the content of a settings file; `path` is only named.
@@ -59,21 +104,11 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Findings> {
 /// # Errors
 /// Everything that is wrong with it, and the warnings.
 pub fn parse(path: &Path, bytes: &[u8], env: &dyn Environment) -> Result<Settings, Findings> {
-    if bytes.len() as u64 > LARGEST {
-        return Err(Findings::unread(
-            path,
-            "the file is longer than 1 MiB: is this a settings file?",
-        ));
-    }
     let Parsed {
         root,
         source,
         findings: found,
-    } = fragments::parsed(bytes).map_err(|(at, message)| {
-        let mut findings = Findings::new(path, Arc::default());
-        findings.add(Finding::new(Severity::Error, &KeyPath::root(), Some(at), message));
-        findings
-    })?;
+    } = parsed(path, bytes)?;
     let source = Arc::new(source);
     let Some(root) = root else {
         let mut findings = Findings::new(path, source);

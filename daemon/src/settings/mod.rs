@@ -43,7 +43,7 @@ pub use environment::{Environment, ProcessEnvironment, SettingsFile, locate};
 pub use findings::{Finding, Findings, Severity};
 pub use forms::parse_rate;
 pub use json_schema::json_schema;
-pub use load::{load, parse};
+pub use load::{control_socket, load, parse};
 pub use positions::{KeyPath, Position, Segment};
 pub use reference::reference;
 pub use route::{

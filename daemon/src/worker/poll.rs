@@ -520,11 +520,9 @@ impl Loop {
                 blocked_by = "the brokers, which have not committed its last transaction".to_owned();
             }
             engine.commit_now(&client, &slots, until);
-            if leave && client.is_static_member() {
-                // One that does not come back must say so, or its partitions wait for the session to end.
-                if let Err(error) = client.unsubscribe() {
-                    tracing::warn!(route = %engine.config.route, %error, "cannot leave the group");
-                }
+            if leave {
+                // A static member that does not come back must say so, or its partitions wait for the session to end.
+                client.leave_at_close();
             }
         }
         if up && in_time && engine.is_up() {

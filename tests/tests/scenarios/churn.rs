@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use devour_tests::{
     chance::{Chance, seed},
     kafka::Kafka,
-    members::{Members, NAMED, Standing},
+    members::{Members, Standing},
     scale,
     scenario::{Isolation, Outcome, Run},
     stage::Stage,
@@ -108,16 +108,9 @@ fn run(kafka: &Kafka, protocol: Protocol) -> Outcome {
     for index in 0..members.count() {
         here += usize::from(members.standing(index)? == Standing::Here);
     }
-    for index in 0..members.count() {
-        // One at least, and no more partitions for each than its log names.
-        if here * NAMED >= scale.partitions as usize {
-            break;
-        }
-        if members.standing(index)? != Standing::Here {
-            members.await_away(index)?;
-            members.join(index)?;
-            here += 1;
-        }
+    if here == 0 {
+        members.await_away(0)?;
+        members.join(0)?;
     }
     stage.await_all()?;
     // Who left is not waited for: the others have everything long before a session (45 s) would end.

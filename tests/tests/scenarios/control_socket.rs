@@ -62,10 +62,14 @@ fn file() -> Outcome {
     };
     named()?.expect("its settings", 0).says("its settings", ["ledger"]);
     let whole = fs::read(home.settings_file())?;
-    fs::write(home.settings_file(), r#"{"hosts": 1}"#)?;
+    // What else is wrong with them does not matter.
+    let broken = json!({"hosts": 1, "control_socket": socket});
+    fs::write(home.settings_file(), broken.to_string())?;
+    named()?.expect("settings with an error", 0);
+    fs::write(home.settings_file(), r#"{"control_socket": ["x"]}"#)?;
     named()?
-        .expect("settings with an error", 1)
-        .says("settings with an error", ["does not tell the control socket", "consumer_routes", "--socket"]);
+        .expect("a socket that is none", 1)
+        .says("a socket that is none", ["does not tell the control socket", "control_socket: ", "--socket"]);
     fs::write(home.settings_file(), whole)?;
 
     let mut second = home.command()?;

@@ -12,10 +12,19 @@ use devour_tests::{
     stage::Stage,
     wait,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const RUNS: &[Run] = &[
-    Run::Shared("as_it_asks_to_join", as_it_asks_to_join),
+    Run::Shared("as_it_asks_to_join", |kafka| {
+        as_it_asks_to_join(kafka, "classic", "Sent JoinGroupRequest", |line| {
+            line.raw.contains("Received JoinGroupResponse")
+        })
+    }),
+    Run::Shared("as_it_asks_to_join_kip_848", |kafka| {
+        as_it_asks_to_join(kafka, "consumer", "Sent ConsumerGroupHeartbeatRequest", |line| {
+            line.raw.contains("Received ConsumerGroupHeartbeatResponse")
+        })
+    }),
     Run::Shared("while_it_joins", while_it_joins),
     Run::Shared("while_others_are_awaited", while_others_are_awaited),
     Run::Shared("without_partitions", |kafka| without_partitions(kafka, "classic")),
@@ -27,23 +36,33 @@ pub const RUNS: &[Run] = &[
 /// Well below the session timeout of 45 s, and above the heartbeat of 3 s by which a member learns of a rebalance.
 const SOON: Duration = Duration::from_secs(20);
 
-/// How often one ends as it asks: to hit the moment once is enough.
-const ASKING: usize = 3;
+/// How often a daemon may come and go until one of them ends as it asks, and is not there before or after.
+const TRIES: usize = 20;
 
-/// Daemons that end before they know that the group knows them.
-fn as_it_asks_to_join(kafka: &Kafka) -> Outcome {
+/// A daemon that ends before it knows as whom the group counts on it.
+fn as_it_asks_to_join(kafka: &Kafka, protocol: &str, asks: &str, is_answer: fn(&Line) -> bool) -> Outcome {
     let mut stage = Stage::new(kafka, "asking", 6)?;
-    let mut members = Members::new("asking", 3, &telling(&stage))?;
+    let settings = telling(&stage, json!({"debug": "cgrp,protocol", "group.protocol": protocol}));
+    let mut members = Members::new("asking", 3, &settings)?;
     members.join(0)?;
     members.await_shared_out(6, SOON)?;
-    for _ in 0..ASKING {
+    let mut hit = false;
+    for _ in 0..TRIES {
         members.join(1)?;
         let daemon = members.member(1).daemon().ok_or("it was started")?;
-        daemon.wait_for("it to ask", SOON, says_it_joins)?;
+        daemon.wait_for("it to ask", SOON, |line| line.raw.contains(asks))?;
         members.leave(1)?;
         members.await_away(1)?;
+        let lines = members.member(1).log().lines();
+        let stops = lines.iter().position(|line| line.says("stopping"));
+        let answer = lines.iter().position(is_answer);
+        hit = stops.zip(answer).is_some_and(|(stops, answer)| stops < answer);
+        if hit {
+            break;
+        }
     }
-    // One that is still counted on would be waited for.
+    assert!(hit, "in {TRIES} tries none ended as it asked");
+    // One that is still counted on would be waited for, or have its share.
     members.join(2)?;
     members.await_shared_out(6, SOON)?;
     stage.produce(0..600)?;
@@ -85,7 +104,7 @@ fn while_it_joins(kafka: &Kafka) -> Outcome {
 
 fn while_others_are_awaited(kafka: &Kafka) -> Outcome {
     let mut stage = Stage::new(kafka, "awaited", 6)?;
-    let mut members = Members::new("awaited", 3, &telling(&stage))?;
+    let mut members = Members::new("awaited", 3, &telling(&stage, json!({"debug": "cgrp"})))?;
     members.join(0)?;
     members.join(1)?;
     members.await_shared_out(6, SOON)?;
@@ -114,14 +133,14 @@ fn while_others_are_awaited(kafka: &Kafka) -> Outcome {
 }
 
 /// Committed at the stop alone: what is digested is not committed when a rebalance begins.
-fn telling(stage: &Stage<'_>) -> Settings {
+fn telling(stage: &Stage<'_>, librdkafka: Value) -> Settings {
     let route = stage
         .route(Isolation::Process)
         .commit_every_ms(3_600_000)
         .with("membership", json!("dynamic"));
     stage
         .settings(route)
-        .with("librdkafka", json!({"debug": "cgrp"}))
+        .with("librdkafka", librdkafka)
         .with("log", json!({"format": "json", "level": "debug"}))
 }
 

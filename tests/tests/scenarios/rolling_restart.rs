@@ -56,7 +56,7 @@ fn run(kafka: &Kafka) -> Outcome {
 }
 
 fn restart(members: &mut Members, index: usize) -> Outcome {
-    let had = members.member(index).owns().ok_or("its log names them all")?;
+    let had = members.member(index).owns()?;
     let others: Vec<usize> = (0..members.count()).filter(|other| *other != index).collect();
     let heard: Vec<usize> = others
         .iter()
@@ -67,7 +67,7 @@ fn restart(members: &mut Members, index: usize) -> Outcome {
     members.join(index)?;
     let member = members.member(index);
     wait::until_told("what it had to come back", SOON, || match member.owns() {
-        has if has.as_ref() == Some(&had) => Ok(()),
+        Ok(has) if has == had => Ok(()),
         has => Err(format!("{has:?} of {had:?}")),
     })?;
     for (&other, heard) in others.iter().zip(heard) {
