@@ -65,10 +65,11 @@ fn pause(kafka: &Kafka, isolation: Isolation, symbol: &str) -> Outcome {
     let daemon = stage.home.start(&stage.settings(route(&stage, isolation, symbol)))?;
     let load = stage.load(PER_SECOND)?;
     stage.await_digested(500)?;
-    // How far a partition is behind is not known before something of it was read.
-    await_status(&stage.home, ROUTE, "all partitions to be read", SOON, |route| {
+    // How far a partition is behind is not known before something of it was read, and nothing is committed of it before
+    // something was digested.
+    await_status(&stage.home, ROUTE, "something of all partitions to be digested", SOON, |route| {
         let mut partitions = route["assignment"].as_array().into_iter().flatten();
-        partitions.all(|partition| partition["offset"].is_i64())
+        partitions.all(|partition| partition["offset"].as_i64().is_some_and(|offset| offset > 0))
     })?;
     let generations = stage.admin.generations(&stage.group)?;
     let mut pid = None;
