@@ -99,7 +99,8 @@ impl Consumer {
         if self.fatal_error().is_some() {
             return;
         }
-        let end = end.checked_sub(CLOSE).unwrap_or(end);
+        let left = end.saturating_duration_since(Instant::now());
+        let end = end.checked_sub(CLOSE.min(left / 2)).unwrap_or(end);
         // Once: librdkafka takes a second time for a bug of its own. Where it fails there is nothing to leave.
         if !self.leaves.get() {
             self.await_answer(end, handler);
@@ -129,12 +130,18 @@ impl Consumer {
             let since = heard.get().unwrap_or_else(Instant::now);
             heard.set(Some(since));
             // The first answer may be an id alone, with which it asks again.
-            client.group_member().is_some_and(|member| member.generation > 0) || since.elapsed() >= HEARD
+            client.is_member_of_generation() || since.elapsed() >= HEARD
         });
     }
 
+    /// It was answered as a member. (After it left, or was put out, librdkafka keeps the generation and drops the id.)
+    fn is_member_of_generation(&self) -> bool {
+        self.group_member()
+            .is_some_and(|member| !member.member.is_empty() && member.generation > 0)
+    }
+
     /// The group counts on this client, as far as librdkafka knows.
-    fn is_member(&self) -> bool {
+    pub(super) fn is_member(&self) -> bool {
         // Under KIP-848 the id is the client's own and stays; the epoch goes.
         self.group_member()
             .is_some_and(|member| !member.member.is_empty() && (!self.is_kip_848 || member.generation > 0))

@@ -112,7 +112,9 @@ impl Consumer {
         let context = Context::new(route, properties.source_address(), properties.has_group());
         let mut buffer = [0 as c_char; 512];
         // SAFETY: the configuration is live; the client made of it keeps `context` in its `Handle`. On success
-        // `rd_kafka_new` owns the configuration, so it is forgotten; on failure it stays ours.
+        // `rd_kafka_new` owns the configuration, so it is forgotten. On failure it should be ours again, but what it holds
+        // of interceptors may be freed already, and where librdkafka's threads did not start in time they go on with
+        // both: a few KiB are lost for each failure.
         let rk = unsafe {
             callbacks::install(config.ptr(), &context);
             let rk = sys::rd_kafka_new(
@@ -121,10 +123,11 @@ impl Consumer {
                 buffer.as_mut_ptr(),
                 buffer.len(),
             );
+            std::mem::forget(config);
             let Some(rk) = NonNull::new(rk) else {
+                std::mem::forget(context);
                 return Err(ClientError::Create(text_of(buffer.as_ptr())));
             };
-            std::mem::forget(config);
             rk
         };
         let wake = match eventfd() {
@@ -187,6 +190,11 @@ impl Consumer {
     /// When it closes it leaves the group also as a static member, which does not come back.
     pub fn leave_at_close(&self) {
         self.leaves_at_close.set(true);
+    }
+
+    /// It asked to join and does not know yet as whom: what it would leave now the group would keep.
+    pub fn is_joining(&self) -> bool {
+        self.handle.context().joining().is_owed() && !self.is_member()
     }
 
     /// Leaves the group; also a static member gives its partitions up. They are revoked by the next `batch` calls.

@@ -90,6 +90,18 @@ fn properties_of(
     .unwrap()
 }
 
+#[test]
+fn a_client_that_cannot_be_made_is_an_error_and_nothing_else() {
+    // librdkafka finds it only when it has taken its configuration over.
+    let missing = [("security.protocol", "ssl"), ("ssl.ca.location", "/nonexistent")];
+    let properties = properties("127.0.0.1:1", ConsumerType::Balanced, Some("g"), &missing);
+    for _ in 0..3 {
+        let made = Consumer::create(&properties, RouteName::new("test").unwrap());
+        let refused = made.err().unwrap();
+        assert!(matches!(refused, ClientError::Create(_)), "{refused}");
+    }
+}
+
 fn consumer(mock: &Mock, group: &str) -> Consumer {
     // A mock group waits for the session timeout, less a second, before each further rebalance.
     let quick = [

@@ -358,7 +358,7 @@ impl Loop {
         }
         engine.mind_release(now);
         let leave = engine.stuck || engine.release.is_released();
-        if leave == self.left_group {
+        if leave == self.left_group || (leave && self.client.is_joining()) {
             return;
         }
         self.left_group = leave;
