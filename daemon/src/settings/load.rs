@@ -47,10 +47,20 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Findings> {
 /// The file cannot be read, or it is this key that is wrong.
 pub fn control_socket(path: &Path, env: &dyn Environment) -> Result<Option<PathBuf>, Findings> {
     const KEY: &str = "control_socket";
-    let Parsed { root, source, .. } = parsed(path, &read(path, env)?)?;
-    let Some(mut root) = root else { return Ok(None) };
-    if let Value::Map(entries) = &mut root.value {
-        entries.retain(|entry| entry.key == KEY);
+    let Parsed {
+        root,
+        source,
+        findings: found,
+    } = parsed(path, &read(path, env)?)?;
+    let mut findings = Findings::new(path, Arc::new(source));
+    let Some(mut root) = root else {
+        found.into_iter().for_each(|finding| findings.add(finding));
+        return Err(findings);
+    };
+    match &mut root.value {
+        Value::Map(entries) => entries.retain(|entry| entry.key == KEY),
+        Value::Null => {}
+        _ => return Err(Findings::unread(path, "expected settings (a mapping of keys)")),
     }
     let mut checker = Checker::new(env);
     let at = At {
@@ -58,13 +68,9 @@ pub fn control_socket(path: &Path, env: &dyn Environment) -> Result<Option<PathB
         key: None,
     };
     let tree = checker.block(&ROOT, &root, at);
-    let mut findings = Findings::new(path, Arc::new(source));
     let of_it = |finding: &Finding| finding.key.last_key() == Some(KEY);
-    checker
-        .findings
-        .into_iter()
-        .filter(of_it)
-        .for_each(|finding| findings.add(finding));
+    let said = found.into_iter().chain(checker.findings);
+    said.filter(of_it).for_each(|finding| findings.add(finding));
     if findings.has_errors() {
         return Err(findings);
     }

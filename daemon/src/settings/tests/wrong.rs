@@ -372,3 +372,24 @@ fn what_does_not_go_with_exactly_once_is_refused_by_its_key() {
     }
     assert!(in_route("delivery: twice").contains("at_least_once"));
 }
+
+#[test]
+fn where_the_control_socket_is_can_be_told_of_a_file_with_other_errors() {
+    let asked = |text: &str| control_socket(Path::new("/s.yaml"), &World::default().file("/s.yaml", text));
+    let told = |text: &str| asked(text).unwrap();
+    assert_eq!(told("weather: fine\ncontrol_socket: /a\n"), Some("/a".into()));
+    assert_eq!(told("hosts: a\n"), None);
+    assert_eq!(told(""), None);
+    // A default in their place could be another daemon's.
+    for wrong in [
+        "hosts: [1\ncontrol_socket: /a\n",
+        "- control_socket\n",
+        "word\n",
+        "control_socket: [a]\n",
+        "control_socket: !x /a\n",
+        "control_socket: ${NOT_SET}\n",
+        "control_socket: /a\ncontrol_socket: /b\n",
+    ] {
+        assert!(asked(wrong).is_err(), "{wrong}");
+    }
+}
